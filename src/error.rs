@@ -1,0 +1,180 @@
+//! Errors: misuse and input/output only. How a fit ended is data, not an error
+//! (see [`crate::fit::Stop`]).
+
+use std::path::{Path, PathBuf};
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a caller can do wrong, or a disk can refuse. Each prints as one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: cannot {action}: {reason}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// A file's content is not what its format demands.
+    #[error("{}{}: {}{message}", path.display(), line_suffix(*line), key_prefix(key))]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1, where known.
+        line: Option<usize>,
+        /// The key or column at fault; empty where there is none.
+        key: String,
+        /// What was expected.
+        message: String,
+    },
+    /// A value passed to the library is outside its domain.
+    #[error("{key}: {message}")]
+    Value {
+        /// The argument or field.
+        key: String,
+        /// What was expected.
+        message: String,
+    },
+    /// Two sizes that must agree do not.
+    #[error("{what}: expected dimension {expected}, got {got}")]
+    Dimension {
+        /// What has the wrong size.
+        what: &'static str,
+        /// The size it must have.
+        expected: usize,
+        /// The size it has.
+        got: usize,
+    },
+}
+
+fn line_suffix(line: Option<usize>) -> String {
+    line.map_or(String::new(), |line| format!(":{line}"))
+}
+
+fn key_prefix(key: &str) -> String {
+    if key.is_empty() {
+        String::new()
+    } else {
+        format!("key `{key}`: ")
+    }
+}
+
+impl Error {
+    /// A [`Error::Value`] from its two parts.
+    pub fn value(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Value {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A [`Error::File`] from an operating-system error.
+    pub fn file(path: &Path, action: &'static str, source: &std::io::Error) -> Self {
+        Error::File {
+            path: path.to_path_buf(),
+            action,
+            reason: source.to_string(),
+        }
+    }
+
+    /// A [`Error::Input`] without a line.
+    pub fn input(path: &Path, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Input {
+            path: path.to_path_buf(),
+            line: None,
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    /// Turns a value error into an input error of `path`, and points at the
+    /// line of `text` that holds the key.
+    ///
+    /// A key such as `expert[1].variance` means the second `[[expert]]` table.
+    pub fn located(self, path: &Path, text: &str) -> Self {
+        let (key, message) = match self {
+            Error::Value { key, message } => (key, message),
+            Error::Dimension { what, .. } => (what.to_string(), self.to_string()),
+            other => return other,
+        };
+        Error::Input {
+            path: path.to_path_buf(),
+            line: line_of_key(text, &key),
+            key,
+            message,
+        }
+    }
+}
+
+/// The line of `text` (counted from 1) where the TOML key is set.
+///
+/// Falls back to the table's header when the key itself is absent.
+fn line_of_key(text: &str, key: &str) -> Option<usize> {
+    let (table, leaf) = key.rsplit_once('.').unwrap_or(("", key));
+    let (name, index) = match table.split_once('[') {
+        Some((name, rest)) => (name, rest.trim_end_matches(']').parse::<usize>().ok()?),
+        None => (table, 0),
+    };
+    let mut inside = name.is_empty();
+    let mut seen = 0;
+    let mut header = None;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            let title = line.trim_matches(['[', ']']).trim();
+            inside = title == name && {
+                seen += 1;
+                seen == index + 1
+            };
+            if inside {
+                header = Some(number + 1);
+            }
+        } else if inside && line.split('=').next().map(str::trim) == Some(leaf) {
+            return Some(number + 1);
+        }
+    }
+    header
+}
+
+/// Reads a text file, or says which file could not be read and why.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::file(path, "read", &e))
+}
+
+/// Parses TOML into `T`; an unknown key, a wrong type or bad syntax names file
+/// and line.
+///
+/// # Errors
+/// [`Error::Input`].
+pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|e| Error::Input {
+        path: path.to_path_buf(),
+        line: e
+            .span()
+            .map(|span| text[..span.start.min(text.len())].lines().count().max(1)),
+        key: String::new(),
+        message: e.message().replace('\n', " "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_error_finds_the_line_of_its_key_in_the_right_table() {
+        let text = "[gate]\ntop_k = 3\n[[expert]]\nvariance = 1.0\n[[expert]]\nvariance = -1.0\n";
+        assert_eq!(line_of_key(text, "gate.top_k"), Some(2));
+        assert_eq!(line_of_key(text, "expert[1].variance"), Some(6));
+        assert_eq!(line_of_key(text, "expert[1].slope"), Some(5));
+        assert_eq!(line_of_key(text, "nowhere.x"), None);
+    }
+}

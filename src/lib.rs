@@ -1,0 +1,9 @@
+//! Simulation, maximum likelihood and exact losses for competition-gated
+//! Gaussian sparse mixtures of experts, and the convergence rates they obey.
+
+pub mod error;
+pub mod loss;
+pub mod model;
+pub mod num;
+pub mod plot;
+pub mod rng;

@@ -1,0 +1,7 @@
+//! Numerical ground: no statistics, no model.
+
+pub mod dense;
+pub mod log_space;
+pub mod quadrature;
+pub mod sum;
+pub mod top_k;
