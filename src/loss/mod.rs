@@ -1,1 +1,10 @@
 //! How far one mixture is from another.
+//!
+//! * [`density`]: Hellinger, total variation and Kullback-Leibler between the
+//!   conditional densities, averaged over the input: the losses of the density
+//!   rates.
+//! * `voronoi`: losses between the parameters, one cell of fitted experts per
+//!   true expert: the losses of the parameter rates.
+
+pub mod density;
+pub mod divergence;
