@@ -1,7 +1,9 @@
 //! Simulation, maximum likelihood and exact losses for competition-gated
 //! Gaussian sparse mixtures of experts, and the convergence rates they obey.
 
+pub mod backend;
 pub mod error;
+pub mod fit;
 pub mod loss;
 pub mod model;
 pub mod num;

@@ -35,6 +35,12 @@ impl Factor {
             .expect("a Cholesky factor has a positive diagonal")
     }
 
+    /// v' A v.
+    pub fn norm_sq(&self, v: &Array1<f64>) -> f64 {
+        let product = self.lower.t().dot(v);
+        product.dot(&product)
+    }
+
     /// A^-1 v.
     pub fn solve(&self, v: &Array1<f64>) -> Array1<f64> {
         if v.is_empty() {

@@ -1,0 +1,126 @@
+//! The compact parameter set: a box in packed coordinates.
+
+use crate::error::{Error, Result};
+use crate::model::{Coordinate, Layout};
+use serde::{Deserialize, Serialize};
+
+/// The box as a study states it. Part of the estimator, so nothing has a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bound on the absolute value of slopes, intercepts and output weights.
+    pub coefficient: f64,
+    /// Bound on the absolute value of biases and router intercepts.
+    pub bias: f64,
+    /// Bound on the absolute value of router slopes.
+    pub gate_slope: f64,
+    /// Smallest and largest variance; equal values fix it.
+    pub variance: [f64; 2],
+    /// Slopes that are held at zero: (expert, input dimension), from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zero_slopes: Vec<[usize; 2]>,
+    /// Router slopes that are held at zero, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zero_gate_slopes: Vec<[usize; 2]>,
+}
+
+/// Lower and upper bounds of every packed coordinate; equal bounds pin it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    /// Shape: P.
+    pub low: Vec<f64>,
+    /// Shape: P.
+    pub high: Vec<f64>,
+}
+
+impl Limits {
+    /// Checks signs and order.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the key of the study file.
+    pub fn validate(&self) -> Result<()> {
+        let sizes = [
+            ("coefficient", self.coefficient),
+            ("bias", self.bias),
+            ("gate_slope", self.gate_slope),
+        ];
+        for (name, size) in sizes {
+            if !(size >= 0.0 && size.is_finite()) {
+                return Err(Error::value(
+                    format!("fit.limits.{name}"),
+                    format!("must be finite and not negative, got {size}"),
+                ));
+            }
+        }
+        let [low, high] = self.variance;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            return Err(Error::value(
+                "fit.limits.variance",
+                format!("must be 0 < low <= high, got [{low}, {high}]"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The bounds of each coordinate of `layout`.
+    pub fn bounds(&self, layout: &Layout) -> Bounds {
+        let symmetric = |size: f64| (-size, size);
+        let unless = |held: &[[usize; 2]], i: usize, j: usize, size: f64| {
+            symmetric(if held.contains(&[i, j]) { 0.0 } else { size })
+        };
+        let (low, high) = layout
+            .coordinates()
+            .iter()
+            .map(|c| match *c {
+                Coordinate::Slope(i, j) => unless(&self.zero_slopes, i, j, self.coefficient),
+                Coordinate::Scale(_) | Coordinate::Intercept(_) => symmetric(self.coefficient),
+                Coordinate::LogVariance(_) => (self.variance[0].ln(), self.variance[1].ln()),
+                Coordinate::Bias(_) | Coordinate::GateIntercept(_) => symmetric(self.bias),
+                Coordinate::GateSlope(i, j) => {
+                    unless(&self.zero_gate_slopes, i, j, self.gate_slope)
+                }
+            })
+            .unzip();
+        Bounds { low, high }
+    }
+}
+
+impl Bounds {
+    /// Moves `packed` to the nearest point of the box.
+    pub fn project(&self, packed: &mut [f64]) {
+        for (j, value) in packed.iter_mut().enumerate() {
+            *value = value.clamp(self.low[j], self.high[j]);
+        }
+    }
+
+    /// True if coordinate j has no freedom.
+    pub fn is_pinned(&self, j: usize) -> bool {
+        self.low[j] == self.high[j]
+    }
+
+    /// Number of coordinates that are free to move: the dimension P of the model.
+    pub fn dimension(&self) -> usize {
+        (0..self.low.len()).filter(|&j| !self.is_pinned(j)).count()
+    }
+
+    /// True if coordinate j, not pinned, sits on a bound.
+    pub fn is_at_bound(&self, packed: &[f64], j: usize) -> bool {
+        !self.is_pinned(j) && (packed[j] <= self.low[j] || packed[j] >= self.high[j])
+    }
+
+    /// True if a step along `direction` would leave the box at coordinate j, or
+    /// the coordinate is pinned.
+    pub fn blocks(&self, packed: &[f64], j: usize, direction: f64) -> bool {
+        self.is_pinned(j)
+            || (packed[j] <= self.low[j] && direction < 0.0)
+            || (packed[j] >= self.high[j] && direction > 0.0)
+    }
+
+    /// The coordinates of `layout` that sit on a bound at `packed`.
+    pub fn at_bound(&self, layout: &Layout, packed: &[f64]) -> Vec<Coordinate> {
+        (0..packed.len())
+            .filter(|&j| self.is_at_bound(packed, j))
+            .map(|j| layout.coordinates()[j])
+            .collect()
+    }
+}

@@ -1,0 +1,168 @@
+//! One estimator run, and many.
+
+use super::bounds::Bounds;
+use super::em::{EmOptions, expectation_maximisation};
+use super::gradient::{GradientOptions, quasi_newton};
+use super::newton::{NewtonOptions, polish};
+use super::outcome::{Effort, Outcome, Stop};
+use super::start::{Start, StartContext};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::model::{Data, Parameters};
+use crate::rng::Stream;
+use serde::{Deserialize, Serialize};
+
+/// How the way from the start to the basin of a maximum is gone; Newton then
+/// finishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Expectation maximisation.
+    Em,
+    /// L-BFGS.
+    Gradient,
+}
+
+/// An estimator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// The method before the polish.
+    pub method: Method,
+    /// Iteration limit of that method.
+    pub max_iterations: usize,
+    /// That method stops when an iteration gains less log-likelihood than this.
+    pub gain: f64,
+    /// If there are more rows than this, method and polish run first on this
+    /// many leading rows (a random subset, for independent rows), then the
+    /// polish on all.
+    pub pilot_rows: Option<usize>,
+    /// The polish.
+    pub newton: NewtonOptions,
+}
+
+/// Runs the estimator from one starting point.
+pub fn maximise(
+    backend: &dyn Backend,
+    data: &Data,
+    start: &Parameters,
+    bounds: &Bounds,
+    options: &Options,
+) -> Outcome {
+    if data.len() <= bounds.dimension() {
+        return Outcome {
+            parameters: start.clone(),
+            log_likelihood: backend.log_likelihood(start, data),
+            stop: Stop::TooFewRows,
+            scaled_score: f64::NAN,
+            on_bound: Vec::new(),
+            effort: Effort::default(),
+        };
+    }
+    let pilot = options.pilot_rows.filter(|&rows| rows < data.len());
+    let mut effort = Effort::default();
+    let start = match pilot {
+        Some(rows) => {
+            let first = maximise_directly(backend, &data.head(rows), start, bounds, options);
+            effort += first.effort;
+            first.parameters
+        }
+        None => start.clone(),
+    };
+    let mut outcome = match pilot {
+        Some(_) => polish(backend, data, &start, bounds, options.newton),
+        None => maximise_directly(backend, data, &start, bounds, options),
+    };
+    outcome.effort += effort;
+    outcome
+}
+
+fn maximise_directly(
+    backend: &dyn Backend,
+    data: &Data,
+    start: &Parameters,
+    bounds: &Bounds,
+    options: &Options,
+) -> Outcome {
+    let near = match options.method {
+        Method::Em => {
+            let stop = EmOptions {
+                max_iterations: options.max_iterations,
+                gain: options.gain,
+            };
+            expectation_maximisation(backend, data, start, bounds, stop)
+        }
+        Method::Gradient => {
+            let stop = GradientOptions {
+                max_iterations: options.max_iterations,
+                gain: options.gain,
+            };
+            quasi_newton(backend, data, start, bounds, stop)
+        }
+    };
+    if matches!(near.stop, Stop::NonFinite { .. } | Stop::Singular { .. }) {
+        return near;
+    }
+    let mut outcome = polish(backend, data, &near.parameters, bounds, options.newton);
+    outcome.effort += near.effort;
+    outcome
+}
+
+/// The outcomes of several starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MultiStart {
+    /// One per start, in the order of the starts.
+    pub outcomes: Vec<Outcome>,
+    /// Index of the largest log-likelihood; the first among equals.
+    pub best: usize,
+}
+
+impl MultiStart {
+    /// The outcome with the largest log-likelihood.
+    pub fn best(&self) -> &Outcome {
+        &self.outcomes[self.best]
+    }
+}
+
+/// Runs the estimator from every start and keeps every outcome.
+///
+/// `stream(k)` is the random stream of start k. An outcome that is not finite
+/// never counts as best while another is.
+///
+/// # Errors
+/// As [`Start::parameters`].
+pub fn fit(
+    backend: &dyn Backend,
+    context: StartContext,
+    starts: &[Start],
+    stream: impl Fn(usize) -> Stream,
+    options: &Options,
+) -> Result<MultiStart> {
+    let outcomes = starts
+        .iter()
+        .enumerate()
+        .map(|(k, start)| {
+            let from = start.parameters(context, &stream(k))?;
+            Ok(maximise(
+                backend,
+                context.data,
+                &from,
+                context.bounds,
+                options,
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let value = |outcome: &Outcome| {
+        if outcome.log_likelihood.is_nan() {
+            f64::NEG_INFINITY
+        } else {
+            outcome.log_likelihood
+        }
+    };
+    let mut best = 0;
+    for (k, outcome) in outcomes.iter().enumerate() {
+        if value(outcome) > value(&outcomes[best]) {
+            best = k;
+        }
+    }
+    Ok(MultiStart { outcomes, best })
+}

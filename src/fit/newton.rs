@@ -1,0 +1,386 @@
+//! Projected Newton to a certified maximum.
+//!
+//! With M the observed information on the free coordinates (minus the Hessian
+//! where that is positive definite, the outer product of scores otherwise) the
+//! step is M^-1 s, projected to the box, halved until the likelihood rises
+//! enough. Coordinates on a bound whose score points outwards are held.
+//!
+//! The likelihood of an absolute-value gate (or of ReLU experts) has a kink in
+//! the parameters for every row, and the maximum may sit on one, where no score
+//! is zero. There the score is replaced by the shortest vector, in the metric
+//! M^-1, of the convex hull of scores gathered around the point: its length is
+//! the certificate and it is the direction of ascent that all of them agree on
+//! (the bundle idea of Lemarechal 1975).
+
+use super::bounds::Bounds;
+use super::outcome::{Effort, Outcome, Stop};
+use crate::backend::{Backend, Derivatives};
+use crate::model::{Data, ExpertKind, GateKind, Layout, Parameters, Response};
+use crate::num::dense::Factor;
+use ndarray::{Array1, Array2};
+
+/// When the polish is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NewtonOptions {
+    /// Most iterations.
+    pub max_iterations: usize,
+    /// Largest scaled score sqrt(s' M^-1 s) at a certified maximum.
+    pub scaled_score: f64,
+    /// Largest last gain in log-likelihood (n times the mean gain).
+    pub gain: f64,
+}
+
+impl Default for NewtonOptions {
+    fn default() -> Self {
+        NewtonOptions {
+            max_iterations: 100,
+            scaled_score: 1e-4,
+            gain: 1e-6,
+        }
+    }
+}
+
+/// Halvings of one step.
+const MAX_HALVINGS: usize = 30;
+/// A step shorter than this fraction, at a kinked likelihood, means that a kink
+/// is in the way.
+const SHORT_STEP: f64 = 0.3;
+/// Scores kept around a kink.
+const BUNDLE: usize = 12;
+/// Scores count as gathered "around" a point within this scaled distance.
+const BUNDLE_RADIUS: f64 = 0.05;
+
+/// Runs Newton from `start`.
+///
+/// Stops with [`Stop::Converged`], [`Stop::ConvergedAtKink`],
+/// [`Stop::MaxIterations`], [`Stop::NoAscent`], [`Stop::Singular`] or
+/// [`Stop::NonFinite`].
+pub fn polish(
+    backend: &dyn Backend,
+    data: &Data,
+    start: &Parameters,
+    bounds: &Bounds,
+    options: NewtonOptions,
+) -> Outcome {
+    let layout = start.layout();
+    let mut packed = layout.pack(start);
+    bounds.project(&mut packed);
+    let mut climb = Climb {
+        backend,
+        data,
+        layout: &layout,
+        bounds,
+        template: start,
+        effort: Effort::default(),
+        has_kinks: has_kinks(start),
+    };
+    let mut state = climb.state(packed);
+    let (stop, scaled_score) = climb.run(&mut state, options);
+    Outcome {
+        parameters: climb.parameters(&state.packed),
+        log_likelihood: state.derivatives.log_likelihood,
+        stop,
+        scaled_score,
+        on_bound: bounds.at_bound(&layout, &state.packed),
+        effort: climb.effort,
+    }
+}
+
+/// True if the likelihood has kinks in the parameters.
+fn has_kinks(parameters: &Parameters) -> bool {
+    let by_gate = matches!(
+        parameters.gate.kind,
+        GateKind::Competition {
+            response: Response::Absolute,
+            ..
+        }
+    );
+    by_gate
+        || parameters
+            .experts
+            .iter()
+            .any(|e| e.kind == ExpertKind::Relu)
+}
+
+struct State {
+    packed: Vec<f64>,
+    derivatives: Derivatives,
+}
+
+/// A score gathered near a kink, and where.
+struct Gathered {
+    packed: Vec<f64>,
+    score: Array1<f64>,
+}
+
+struct Climb<'a> {
+    backend: &'a dyn Backend,
+    data: &'a Data,
+    layout: &'a Layout,
+    bounds: &'a Bounds,
+    template: &'a Parameters,
+    effort: Effort,
+    has_kinks: bool,
+}
+
+/// The information on the free coordinates, factored.
+struct Metric {
+    free: Vec<usize>,
+    factor: Factor,
+}
+
+impl Metric {
+    fn restrict(&self, v: &Array1<f64>) -> Array1<f64> {
+        self.free.iter().map(|&j| v[j]).collect()
+    }
+
+    /// sqrt(v' M^-1 v)
+    fn length(&self, v: &Array1<f64>) -> f64 {
+        let white = self.factor.whiten(&self.restrict(v));
+        white.dot(&white).sqrt()
+    }
+
+    /// M^-1 v on all coordinates, 0 on those held.
+    fn step(&self, v: &Array1<f64>) -> Array1<f64> {
+        let mut step = Array1::zeros(v.len());
+        let solved = self.factor.solve(&self.restrict(v));
+        for (&j, value) in self.free.iter().zip(&solved) {
+            step[j] = *value;
+        }
+        step
+    }
+}
+
+impl Climb<'_> {
+    fn parameters(&self, packed: &[f64]) -> Parameters {
+        self.layout.unpack(self.template, packed)
+    }
+
+    fn state(&mut self, packed: Vec<f64>) -> State {
+        self.effort.rows += self.data.len();
+        let derivatives = self
+            .backend
+            .derivatives(&self.parameters(&packed), self.data);
+        State {
+            packed,
+            derivatives,
+        }
+    }
+
+    fn run(&mut self, state: &mut State, options: NewtonOptions) -> (Stop, f64) {
+        let mut last_gain = f64::INFINITY;
+        let mut bundle: Vec<Gathered> = Vec::new();
+        let mut scaled_score = f64::NAN;
+        let finite = |d: &Derivatives| {
+            d.log_likelihood.is_finite() && d.gradient.iter().all(|v| v.is_finite())
+        };
+        if !finite(&state.derivatives) {
+            return (Stop::NonFinite { iteration: 0 }, scaled_score);
+        }
+        for iteration in 1..=options.max_iterations {
+            let Some(metric) = self.metric(state) else {
+                return (Stop::Singular { iteration }, scaled_score);
+            };
+            bundle.retain(|g| self.is_near(state, g, &metric));
+            let score = shortest_in_hull(&metric, &state.derivatives.gradient, &bundle);
+            scaled_score = metric.length(&score);
+            if scaled_score <= options.scaled_score && last_gain <= options.gain {
+                let at_kink = !bundle.is_empty();
+                let stop = if at_kink {
+                    Stop::ConvergedAtKink
+                } else {
+                    Stop::Converged
+                };
+                return (stop, scaled_score);
+            }
+            self.effort.newton += 1;
+            let direction = metric.step(&score);
+            let search = self.line_search(state, &direction, scaled_score);
+            if !self.has_kinks || search.fraction >= SHORT_STEP {
+                bundle.clear();
+            } else if let Some(rejected) = search.rejected {
+                bundle.push(rejected);
+                if bundle.len() > BUNDLE {
+                    bundle.remove(0);
+                }
+            }
+            match search.accepted {
+                Some(next) => {
+                    last_gain = next.derivatives.log_likelihood - state.derivatives.log_likelihood;
+                    if self.has_kinks && search.fraction < SHORT_STEP {
+                        bundle.push(Gathered {
+                            packed: state.packed.clone(),
+                            score: state.derivatives.gradient.clone(),
+                        });
+                    }
+                    *state = next;
+                }
+                None if self.has_kinks => last_gain = 0.0,
+                None if scaled_score <= options.scaled_score => {
+                    // Nothing left but rounding.
+                    return (Stop::Converged, scaled_score);
+                }
+                None => return (Stop::NoAscent, scaled_score),
+            }
+        }
+        let stop = if last_gain == 0.0 {
+            Stop::NoAscent
+        } else {
+            Stop::MaxIterations
+        };
+        (stop, scaled_score)
+    }
+
+    /// The information on the coordinates that may move.
+    fn metric(&self, state: &State) -> Option<Metric> {
+        let derivatives = &state.derivatives;
+        let gradient = &derivatives.gradient;
+        let free: Vec<usize> = (0..gradient.len())
+            .filter(|&j| !self.bounds.blocks(&state.packed, j, gradient[j]))
+            .collect();
+        let restrict = |m: &Array2<f64>, sign: f64| {
+            Array2::from_shape_fn((free.len(), free.len()), |(a, b)| {
+                sign * m[[free[a], free[b]]]
+            })
+        };
+        if let Some(factor) = Factor::new(&restrict(&derivatives.hessian, -1.0)) {
+            return Some(Metric { free, factor });
+        }
+        // Not concave here: the outer product, with as little ridge as it takes.
+        let outer = restrict(&derivatives.outer, 1.0);
+        let largest = outer.diag().iter().fold(0.0f64, |m, v| m.max(*v));
+        let mut ridge = 1e-10;
+        while ridge <= 1.0 {
+            let mut repaired = outer.clone();
+            repaired
+                .diag_mut()
+                .map_inplace(|v| *v += ridge * v.max(1e-8 * largest));
+            if let Some(factor) = Factor::new(&repaired) {
+                return Some(Metric { free, factor });
+            }
+            ridge *= 100.0;
+        }
+        None
+    }
+
+    fn is_near(&self, state: &State, gathered: &Gathered, metric: &Metric) -> bool {
+        // |theta - theta'| in the metric M, through M's own quadratic form.
+        let difference: Array1<f64> = state
+            .packed
+            .iter()
+            .zip(&gathered.packed)
+            .map(|(a, b)| a - b)
+            .collect();
+        let restricted = metric.restrict(&difference);
+        metric.factor.norm_sq(&restricted).sqrt() <= BUNDLE_RADIUS
+    }
+
+    fn line_search(&mut self, state: &State, direction: &Array1<f64>, scaled: f64) -> Search {
+        let start = state.derivatives.log_likelihood;
+        let rounding = 1e-13 * (1.0 + start.abs());
+        let mut fraction = 1.0;
+        let mut rejected = None;
+        for halving in 0..MAX_HALVINGS {
+            let mut packed: Vec<f64> = state
+                .packed
+                .iter()
+                .zip(direction)
+                .map(|(p, d)| p + fraction * d)
+                .collect();
+            self.bounds.project(&mut packed);
+            if packed == state.packed {
+                break;
+            }
+            let enough = 1e-4 * fraction * scaled * scaled;
+            // The first trial is nearly always taken: compute its derivatives
+            // at once. Later ones are judged by the likelihood alone.
+            if halving > 0 && !self.has_kinks {
+                self.effort.rows += self.data.len();
+                let value = self
+                    .backend
+                    .log_likelihood(&self.parameters(&packed), self.data);
+                if !(value - start >= enough - rounding) {
+                    fraction *= 0.5;
+                    continue;
+                }
+            }
+            let next = self.state(packed);
+            let gain = next.derivatives.log_likelihood - start;
+            let finite = next.derivatives.gradient.iter().all(|v| v.is_finite());
+            if finite && gain >= enough - rounding {
+                return Search {
+                    accepted: Some(next),
+                    rejected,
+                    fraction,
+                };
+            }
+            if finite {
+                rejected = Some(Gathered {
+                    packed: next.packed,
+                    score: next.derivatives.gradient,
+                });
+            }
+            if self.has_kinks && fraction * scaled * scaled < 1e-9 {
+                break;
+            }
+            fraction *= 0.5;
+        }
+        Search {
+            accepted: None,
+            rejected,
+            fraction: 0.0,
+        }
+    }
+}
+
+struct Search {
+    accepted: Option<State>,
+    /// The last point that did not raise the likelihood enough.
+    rejected: Option<Gathered>,
+    fraction: f64,
+}
+
+/// The shortest vector of the convex hull of `own` and the gathered scores, in
+/// the metric M^-1, by pairwise exchange of weight (sequential minimal steps).
+fn shortest_in_hull(metric: &Metric, own: &Array1<f64>, bundle: &[Gathered]) -> Array1<f64> {
+    if bundle.is_empty() {
+        return own.clone();
+    }
+    let scores: Vec<&Array1<f64>> = std::iter::once(own)
+        .chain(bundle.iter().map(|g| &g.score))
+        .collect();
+    let white: Vec<Array1<f64>> = scores
+        .iter()
+        .map(|s| metric.factor.whiten(&metric.restrict(s)))
+        .collect();
+    let mut share = vec![0.0; scores.len()];
+    share[0] = 1.0;
+    let mut sum = white[0].clone();
+    for _ in 0..2000 {
+        // Move weight from the score that agrees most with the sum to the one
+        // that agrees least.
+        let along: Vec<f64> = white.iter().map(|w| w.dot(&sum)).collect();
+        let to = (0..along.len())
+            .min_by(|&a, &b| along[a].total_cmp(&along[b]))
+            .expect("not empty");
+        let from = (0..along.len())
+            .filter(|&k| share[k] > 0.0)
+            .max_by(|&a, &b| along[a].total_cmp(&along[b]))
+            .expect("shares sum to one");
+        let gap = along[from] - along[to];
+        let difference = &white[from] - &white[to];
+        let length_sq = difference.dot(&difference);
+        if gap <= 1e-12 * (1.0 + sum.dot(&sum)) || length_sq == 0.0 {
+            break;
+        }
+        let moved = (gap / length_sq).min(share[from]);
+        share[from] -= moved;
+        share[to] += moved;
+        sum.scaled_add(-moved, &difference);
+    }
+    let mut shortest = Array1::zeros(own.len());
+    for (score, share) in scores.iter().zip(&share) {
+        shortest.scaled_add(*share, *score);
+    }
+    shortest
+}

@@ -1,0 +1,117 @@
+//! How a fit ended: always a value, never an error.
+
+use crate::model::{Coordinate, Parameters};
+use std::fmt;
+
+/// Why an estimator stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stop {
+    /// Certified: the projected score, scaled by the observed information, is
+    /// below tolerance and so is the last gain in log-likelihood.
+    Converged,
+    /// As [`Stop::Converged`], at a kink of the likelihood: zero lies, within
+    /// tolerance, in the convex hull of the scores around the point.
+    ConvergedAtKink,
+    /// The last gain was below tolerance; nothing was certified (EM and
+    /// gradient steps before the polish).
+    SmallGain,
+    /// The iteration limit was reached.
+    MaxIterations,
+    /// No step along the search direction raises the likelihood, although the
+    /// score is above tolerance: a jump of a top-K likelihood, or rounding.
+    NoAscent,
+    /// An EM step would lower the log-likelihood beyond rounding, even halved.
+    Decreased {
+        /// Iteration, from 1.
+        iteration: usize,
+        /// Size of the fall.
+        size: f64,
+    },
+    /// The log-likelihood or a derivative is not finite.
+    NonFinite {
+        /// Iteration, from 1; 0 is the start itself.
+        iteration: usize,
+    },
+    /// The linear system of a step has no solution.
+    Singular {
+        /// Iteration, from 1.
+        iteration: usize,
+    },
+    /// There are not more rows than parameters.
+    TooFewRows,
+}
+
+impl Stop {
+    /// True if the maximum is certified.
+    pub fn is_converged(&self) -> bool {
+        matches!(self, Stop::Converged | Stop::ConvergedAtKink)
+    }
+
+    /// The reason in one word, as it stands in a row.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Stop::Converged => "Converged",
+            Stop::ConvergedAtKink => "ConvergedAtKink",
+            Stop::SmallGain => "SmallGain",
+            Stop::MaxIterations => "MaxIterations",
+            Stop::NoAscent => "NoAscent",
+            Stop::Decreased { .. } => "Decreased",
+            Stop::NonFinite { .. } => "NonFinite",
+            Stop::Singular { .. } => "Singular",
+            Stop::TooFewRows => "TooFewRows",
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Stop::Decreased { iteration, size } => {
+                write!(f, "Decreased at iteration {iteration} by {size:e}")
+            }
+            Stop::NonFinite { iteration } => write!(f, "NonFinite at iteration {iteration}"),
+            Stop::Singular { iteration } => write!(f, "Singular at iteration {iteration}"),
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
+/// Work done by a fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Expectation-maximisation iterations.
+    pub em: usize,
+    /// Quasi-Newton iterations.
+    pub gradient: usize,
+    /// Newton iterations.
+    pub newton: usize,
+    /// Rows visited, over all passes.
+    pub rows: usize,
+}
+
+impl std::ops::AddAssign for Effort {
+    fn add_assign(&mut self, other: Effort) {
+        self.em += other.em;
+        self.gradient += other.gradient;
+        self.newton += other.newton;
+        self.rows += other.rows;
+    }
+}
+
+/// The result of one estimator run from one start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Where it stopped.
+    pub parameters: Parameters,
+    /// The log-likelihood there.
+    pub log_likelihood: f64,
+    /// Why it stopped.
+    pub stop: Stop,
+    /// sqrt(s' M^-1 s) of the projected score s with the information M; NaN
+    /// before the polish.
+    pub scaled_score: f64,
+    /// Coordinates that sit on the boundary of the parameter set.
+    pub on_bound: Vec<Coordinate>,
+    /// Work done.
+    pub effort: Effort,
+}

@@ -1,0 +1,312 @@
+//! Starting values. There is no default: each fit says which it used.
+
+use super::bounds::Bounds;
+use crate::error::{Error, Result};
+use crate::model::{Data, Expert, ExpertGate, ExpertKind, GateKind, Parameters};
+use crate::num::dense::solve_ridged;
+use crate::rng::Stream;
+use ndarray::{Array1, Array2};
+use rand::RngExt;
+use rand::seq::index;
+use rand_distr::StandardNormal;
+use serde::{Deserialize, Serialize};
+
+/// Where an estimator starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Start {
+    /// The truth plus independent N(0, radius^2) noise on every free packed
+    /// coordinate: estimates the rate of the maximum likelihood estimator's
+    /// basin, not of an algorithm that must find it.
+    PerturbedTruth {
+        /// Standard deviation of the noise; 0 starts at the truth.
+        radius: f64,
+    },
+    /// Lloyd's k-means on the standardised (x, y) with k-means++ seeds (Arthur
+    /// and Vassilvitskii 2007), then least squares in each cluster.
+    KMeans,
+    /// Least squares through d + 2 random rows per expert; common variance from
+    /// the rows' distance to their nearest expert.
+    Random,
+}
+
+/// What a start may look at.
+#[derive(Clone, Copy)]
+pub struct StartContext<'a> {
+    /// The structure to fit; its values are not used.
+    pub template: &'a Parameters,
+    /// The truth, where it is known.
+    pub truth: Option<&'a Parameters>,
+    /// The sample.
+    pub data: &'a Data,
+    /// The parameter set.
+    pub bounds: &'a Bounds,
+}
+
+impl Start {
+    /// The name in a row.
+    pub fn name(&self) -> String {
+        match self {
+            Start::PerturbedTruth { radius } => format!("perturbed-truth({radius})"),
+            Start::KMeans => "k-means".to_string(),
+            Start::Random => "random".to_string(),
+        }
+    }
+
+    /// The starting point, inside the parameter set.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the truth is asked for and unknown, or has another
+    /// structure than the template.
+    pub fn parameters(&self, context: StartContext, stream: &Stream) -> Result<Parameters> {
+        let layout = context.template.layout();
+        let mut rng = stream.generator();
+        let mut packed = match self {
+            Start::PerturbedTruth { radius } => {
+                let truth = context
+                    .truth
+                    .ok_or_else(|| Error::value("start", "perturbed-truth needs a known truth"))?;
+                if truth.layout() != layout {
+                    return Err(Error::value(
+                        "start",
+                        "perturbed-truth needs a fit with the truth's own structure",
+                    ));
+                }
+                let mut packed = layout.pack(truth);
+                for (j, value) in packed.iter_mut().enumerate() {
+                    let noise: f64 = rng.sample(StandardNormal);
+                    if !context.bounds.is_pinned(j) {
+                        *value += radius * noise;
+                    }
+                }
+                packed
+            }
+            Start::KMeans => {
+                let labels = k_means(context.data, context.template.experts.len(), &mut rng);
+                layout.pack(&from_partition(context, &labels, &mut rng))
+            }
+            Start::Random => {
+                let experts = random_lines(context, &mut rng);
+                let lines = Parameters {
+                    experts,
+                    ..context.template.clone()
+                };
+                let labels = nearest_expert(&lines, context.data);
+                layout.pack(&with_moments(lines, context.data, &labels))
+            }
+        };
+        context.bounds.project(&mut packed);
+        Ok(layout.unpack(context.template, &packed))
+    }
+}
+
+type Rng = rand_philox::Philox;
+
+/// Hard labels by k-means; standardised coordinates.
+fn k_means(data: &Data, clusters: usize, rng: &mut Rng) -> Vec<usize> {
+    const ITERATIONS: usize = 50;
+    let n = data.len();
+    let width = data.dimension() + 1;
+    let mut points = Array2::zeros((n, width));
+    for i in 0..n {
+        let (x, y) = data.row(i);
+        for (j, v) in x.iter().chain([&y]).enumerate() {
+            points[[i, j]] = *v;
+        }
+    }
+    for mut column in points.columns_mut() {
+        let mean = column.mean().unwrap_or(0.0);
+        let deviation = column.std(0.0);
+        let scale = if deviation > 0.0 { deviation } else { 1.0 };
+        column.map_inplace(|v| *v = (*v - mean) / scale);
+    }
+    let distance_sq = |i: usize, centre: &Array1<f64>| -> f64 {
+        points
+            .row(i)
+            .iter()
+            .zip(centre)
+            .map(|(a, b)| (a - b) * (a - b))
+            .sum()
+    };
+    let mut centres = vec![points.row(rng.random_range(0..n)).to_owned()];
+    let mut nearest: Vec<f64> = (0..n).map(|i| distance_sq(i, &centres[0])).collect();
+    while centres.len() < clusters {
+        let total: f64 = nearest.iter().sum();
+        let mut left = rng.random::<f64>() * total;
+        let chosen = nearest.iter().position(|d| {
+            left -= d;
+            left < 0.0
+        });
+        let centre = points.row(chosen.unwrap_or(n - 1)).to_owned();
+        for (i, d) in nearest.iter_mut().enumerate() {
+            *d = d.min(distance_sq(i, &centre));
+        }
+        centres.push(centre);
+    }
+    let mut labels = vec![usize::MAX; n];
+    for _ in 0..ITERATIONS {
+        let mut changed = false;
+        for (i, label) in labels.iter_mut().enumerate() {
+            let best = (0..clusters)
+                .min_by(|&a, &b| {
+                    distance_sq(i, &centres[a]).total_cmp(&distance_sq(i, &centres[b]))
+                })
+                .expect("at least one cluster");
+            changed |= *label != best;
+            *label = best;
+        }
+        if !changed {
+            break;
+        }
+        for (k, centre) in centres.iter_mut().enumerate() {
+            let members: Vec<usize> = (0..n).filter(|&i| labels[i] == k).collect();
+            // An empty cluster keeps its centre.
+            if let Some(mean) = (!members.is_empty())
+                .then(|| points.select(ndarray::Axis(0), &members))
+                .and_then(|rows| rows.mean_axis(ndarray::Axis(0)))
+            {
+                *centre = mean;
+            }
+        }
+    }
+    labels
+}
+
+/// Least squares in each part of a partition.
+fn from_partition(context: StartContext, labels: &[usize], rng: &mut Rng) -> Parameters {
+    let experts = (0..context.template.experts.len())
+        .map(|k| {
+            let rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == k).collect();
+            expert_through(context, k, &rows, rng)
+        })
+        .collect();
+    let parameters = Parameters {
+        experts,
+        ..context.template.clone()
+    };
+    with_moments(parameters, context.data, labels)
+}
+
+fn random_lines(context: StartContext, rng: &mut Rng) -> Vec<Expert> {
+    let n = context.data.len();
+    let needed = (context.data.dimension() + 2).min(n);
+    (0..context.template.experts.len())
+        .map(|k| {
+            let rows = index::sample(rng, n, needed).into_vec();
+            expert_through(context, k, &rows, rng)
+        })
+        .collect()
+}
+
+/// Expert k fitted to some rows by least squares.
+///
+/// A hidden unit gets random input weights of order one over the spread of the
+/// inputs, and, if it has an output weight, that by least squares.
+fn expert_through(context: StartContext, k: usize, rows: &[usize], rng: &mut Rng) -> Expert {
+    let mut expert = context.template.experts[k].clone();
+    let data = context.data;
+    let dimension = data.dimension();
+    if expert.kind == ExpertKind::Linear {
+        let solution = least_squares(rows, dimension + 1, |i, out| {
+            let (x, y) = data.row(i);
+            out[..dimension].copy_from_slice(x);
+            out[dimension] = 1.0;
+            y
+        });
+        match solution {
+            Some(solution) => {
+                expert.slope = solution.iter().take(dimension).copied().collect();
+                expert.intercept = solution[dimension];
+            }
+            None => {
+                expert.slope.fill(0.0);
+                expert.intercept = rows.first().map_or(0.0, |&i| data.row(i).1);
+            }
+        }
+    } else {
+        let spread = data.inputs().std_axis(ndarray::Axis(0), 0.0);
+        for (slope, spread) in expert.slope.iter_mut().zip(&spread) {
+            let noise: f64 = rng.sample(StandardNormal);
+            *slope = noise / if *spread > 0.0 { *spread } else { 1.0 };
+        }
+        expert.intercept = rng.sample(StandardNormal);
+        if expert.scale.is_some() {
+            let solution = least_squares(rows, 1, |i, out| {
+                let (x, y) = data.row(i);
+                out[0] = expert.kind.activation(expert.predictor(x)).value;
+                y
+            });
+            expert.scale = Some(solution.map_or(1.0, |s| s[0]));
+        }
+    }
+    expert
+}
+
+/// Coefficients of y on features; `row` writes the features and returns y.
+fn least_squares(
+    rows: &[usize],
+    width: usize,
+    mut row: impl FnMut(usize, &mut [f64]) -> f64,
+) -> Option<Array1<f64>> {
+    let mut gram = Array2::zeros((width, width));
+    let mut moment = Array1::zeros(width);
+    let mut features = vec![0.0; width];
+    for &i in rows {
+        let y = row(i, &mut features);
+        for a in 0..width {
+            moment[a] += features[a] * y;
+            for b in 0..width {
+                gram[[a, b]] += features[a] * features[b];
+            }
+        }
+    }
+    solve_ridged(&gram, &moment)
+}
+
+fn nearest_expert(parameters: &Parameters, data: &Data) -> Vec<usize> {
+    (0..data.len())
+        .map(|i| {
+            let (x, y) = data.row(i);
+            let distance = |k: usize| (y - parameters.experts[k].mean(x)).abs();
+            (0..parameters.experts.len())
+                .min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
+                .expect("at least one expert")
+        })
+        .collect()
+}
+
+/// Variances and gate intercepts from hard labels: a pooled residual variance,
+/// and the logarithm of each part's share. Gate slopes start at 0.
+fn with_moments(mut parameters: Parameters, data: &Data, labels: &[usize]) -> Parameters {
+    let n = data.len() as f64;
+    let squares: f64 = (0..data.len())
+        .map(|i| {
+            let (x, y) = data.row(i);
+            let residual = y - parameters.experts[labels[i]].mean(x);
+            residual * residual
+        })
+        .sum();
+    let variance = (squares / n).max(f64::MIN_POSITIVE);
+    let kind = parameters.gate.kind;
+    for (k, expert) in parameters.experts.iter_mut().enumerate() {
+        expert.variance = variance;
+        let members = labels.iter().filter(|&&l| l == k).count() as f64;
+        let log_share = ((members + 1.0) / (n + 1.0)).ln();
+        match &mut expert.gate {
+            ExpertGate::None => {}
+            // Responses already favour the winners: no bias to start with.
+            ExpertGate::Bias(bias) => {
+                *bias = if kind == GateKind::Constant {
+                    log_share
+                } else {
+                    0.0
+                };
+            }
+            ExpertGate::Router { slope, intercept } => {
+                slope.fill(0.0);
+                *intercept = log_share;
+            }
+        }
+    }
+    parameters
+}
