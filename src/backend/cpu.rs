@@ -112,7 +112,7 @@ fn in_blocks<T: Send>(data: &Data, work: impl Fn(Range<usize>) -> T + Sync) -> V
 /// One of an expert's drivers (mean, log-variance, gate) at one observation.
 #[derive(Clone, Copy, Default)]
 struct Driver {
-    /// First packed coordinate; `usize::MAX` if the driver has none.
+    /// First packed coordinate; `ABSENT` if the driver has none.
     offset: usize,
     /// Number of coordinates it is linear in to first order.
     length: usize,
@@ -120,9 +120,6 @@ struct Driver {
     joint: f64,
     /// Derivative of the log-weight.
     weight: f64,
-    /// Second derivatives of the same two.
-    joint_second: f64,
-    weight_second: f64,
 }
 
 const MEAN: usize = 0;
@@ -130,8 +127,16 @@ const VARIANCE: usize = 1;
 const GATE: usize = 2;
 const ABSENT: usize = usize::MAX;
 
-/// Accumulates gradient, Hessian and outer products over rows; the formulas are
-/// in the documentation of `model::score`.
+/// Accumulates gradient, Hessian and outer products over rows.
+///
+/// With R = sum_i r_i a_i' and W = sum_i w_i s_i' (packed vectors; the notation
+/// of `model::score`) the score is R - W and the Hessian of one row is
+///
+/// ```text
+/// sum_i [r_i (a_i'' + a_i' a_i'^T) - w_i (s_i'' + s_i' s_i'^T)] - R R^T + W W^T
+/// ```
+///
+/// whose last two terms are the symmetric part of -(R - W)(R + W)^T.
 struct SecondOrder<'a> {
     parameters: &'a Parameters,
     layout: &'a Layout,
@@ -141,11 +146,16 @@ struct SecondOrder<'a> {
     features: Vec<f64>,
     stride: usize,
     log_likelihood: f64,
-    one: Vec<f64>,
+    /// R and W of the current row, then R - W and R + W.
+    joint: Vec<f64>,
+    weight: Vec<f64>,
     gradient: Vec<f64>,
-    /// Products of a driver with itself, and of each pair once.
+    /// Blocks of one expert: a driver with itself, and each pair of its drivers
+    /// once.
     diagonal: Vec<f64>,
     pairs: Vec<f64>,
+    /// sum (R - W)(R + W)^T and sum (R - W)(R - W)^T.
+    cross: Vec<f64>,
     outer: Vec<f64>,
 }
 
@@ -171,10 +181,12 @@ impl<'a> SecondOrder<'a> {
             features: vec![0.0; 3 * count * stride],
             stride,
             log_likelihood: 0.0,
-            one: vec![0.0; size],
+            joint: vec![0.0; size],
+            weight: vec![0.0; size],
             gradient: vec![0.0; size],
             diagonal: vec![0.0; size * size],
             pairs: vec![0.0; size * size],
+            cross: vec![0.0; size * size],
             outer: vec![0.0; size * size],
         }
     }
@@ -182,135 +194,109 @@ impl<'a> SecondOrder<'a> {
     #[inline]
     fn add(&mut self, x: &[f64], y: f64) {
         self.log_likelihood += self.point.observe(self.parameters, x, y);
-        self.one.fill(0.0);
+        self.joint.fill(0.0);
+        self.weight.fill(0.0);
         for i in 0..self.drivers.len() {
-            self.prepare(i, x);
-        }
-        for i in 0..self.drivers.len() {
-            if self.point.atoms[i].weight == 0.0 && self.point.atoms[i].responsibility == 0.0 {
-                continue;
+            let atom = &self.point.atoms[i];
+            if atom.weight > 0.0 || atom.responsibility > 0.0 {
+                self.add_expert(i, x);
+                self.add_curved_mean(i, x);
             }
-            for j in 0..=i {
-                self.add_pair(i, j);
-            }
-            self.add_curved_mean(i, x);
         }
-        let size = self.one.len();
-        for (a, &ga) in self.one.iter().enumerate() {
-            self.gradient[a] += ga;
-            let row = &mut self.outer[a * size..a * size + a + 1];
-            row.iter_mut()
-                .zip(&self.one)
-                .for_each(|(o, gb)| *o += ga * gb);
+        for (joint, weight) in self.joint.iter_mut().zip(&mut self.weight) {
+            (*joint, *weight) = (*joint - *weight, *joint + *weight);
+        }
+        let size = self.joint.len();
+        for (a, &score) in self.joint.iter().enumerate() {
+            self.gradient[a] += score;
+            let cross = &mut self.cross[a * size..(a + 1) * size];
+            cross
+                .iter_mut()
+                .zip(&self.weight)
+                .for_each(|(c, q)| *c += score * q);
+            let outer = &mut self.outer[a * size..(a + 1) * size];
+            outer
+                .iter_mut()
+                .zip(&self.joint)
+                .for_each(|(o, s)| *o += score * s);
         }
     }
 
-    /// Driver derivatives, features and the score's entries of expert i.
+    /// Expert i's entries of R and W, and the Hessian's block of its own.
     #[inline]
-    fn prepare(&mut self, i: usize, x: &[f64]) {
+    fn add_expert(&mut self, i: usize, x: &[f64]) {
         let expert = &self.parameters.experts[i];
         let atom = &self.point.atoms[i];
-        let scaled = atom.residual / expert.variance;
+        let (r, w) = (atom.responsibility, atom.weight);
+        let precision = 1.0 / expert.variance;
+        let scaled = atom.residual * precision;
         let square = atom.residual * scaled;
         let gate = &atom.log_weight;
         let routed = matches!(expert.gate, ExpertGate::Router { .. });
-        let (by_mean, by_mean_second) = if routed {
-            (0.0, 0.0)
+        let none = (0.0, 0.0);
+        let curve = (gate.first, gate.second);
+        let (by_mean, by_own) = if routed {
+            (none, curve)
         } else {
-            (gate.first, gate.second)
+            (curve, (1.0, 0.0))
         };
-        let [mean, variance, own] = &mut self.drivers[i];
-        mean.weight = by_mean;
-        mean.weight_second = by_mean_second;
-        mean.joint = by_mean + scaled;
-        mean.joint_second = by_mean_second - 1.0 / expert.variance;
-        variance.joint = 0.5 * (square - 1.0);
-        variance.joint_second = -0.5 * square;
-        (own.weight, own.weight_second) = if routed {
-            (gate.first, gate.second)
-        } else {
-            (1.0, 0.0)
-        };
-        (own.joint, own.joint_second) = (own.weight, own.weight_second);
+
+        let drivers = &mut self.drivers[i];
+        (drivers[MEAN].weight, drivers[MEAN].joint) = (by_mean.0, by_mean.0 + scaled);
+        drivers[VARIANCE].joint = 0.5 * (square - 1.0);
+        (drivers[GATE].weight, drivers[GATE].joint) = (by_own.0, by_own.0);
+        let drivers = self.drivers[i];
+        let second = [
+            (r - w) * by_mean.1 - r * precision,
+            -0.5 * r * square,
+            (r - w) * by_own.1,
+        ];
 
         let base = 3 * i * self.stride;
-        let length = self.drivers[i][MEAN].length;
-        atom.mean_features(expert, x, &mut self.features[base..base + length]);
+        atom.mean_features(
+            expert,
+            x,
+            &mut self.features[base..base + drivers[MEAN].length],
+        );
         self.features[base + self.stride] = 1.0;
-        let gate_features = &mut self.features[base + 2 * self.stride..base + 3 * self.stride];
+        let own = &mut self.features[base + 2 * self.stride..base + 3 * self.stride];
         if routed {
-            gate_features[..x.len()].copy_from_slice(x);
-            gate_features[x.len()] = 1.0;
+            own[..x.len()].copy_from_slice(x);
+            own[x.len()] = 1.0;
         } else {
-            gate_features[0] = 1.0;
+            own[0] = 1.0;
         }
 
-        let (r, w) = (atom.responsibility, atom.weight);
-        for (k, driver) in self.drivers[i].iter().enumerate() {
-            if driver.offset == ABSENT {
-                continue;
-            }
-            let score = r * driver.joint - w * driver.weight;
-            let features = &self.features[base + k * self.stride..][..driver.length];
-            let target = &mut self.one[driver.offset..driver.offset + driver.length];
-            target
-                .iter_mut()
-                .zip(features)
-                .for_each(|(t, f)| *t += score * f);
-        }
-    }
-
-    /// Second derivatives between the drivers of experts i and j <= i.
-    #[inline]
-    fn add_pair(&mut self, i: usize, j: usize) {
-        let (ri, wi) = (
-            self.point.atoms[i].responsibility,
-            self.point.atoms[i].weight,
-        );
-        let (rj, wj) = (
-            self.point.atoms[j].responsibility,
-            self.point.atoms[j].weight,
-        );
-        let same = i == j;
-        let joint_factor = if same { ri - ri * ri } else { -ri * rj };
-        let weight_factor = if same { wi * wi - wi } else { wi * wj };
-        let size = self.one.len();
+        let size = self.joint.len();
         for k in 0..3 {
-            let p = self.drivers[i][k];
+            let p = drivers[k];
             if p.offset == ABSENT {
                 continue;
             }
-            let last = if same { k } else { 2 };
-            for l in 0..=last {
-                let q = self.drivers[j][l];
-                if q.offset == ABSENT {
-                    continue;
+            let rows = &self.features[base + k * self.stride..][..p.length];
+            for (a, feature) in rows.iter().enumerate() {
+                self.joint[p.offset + a] += r * p.joint * feature;
+                self.weight[p.offset + a] += w * p.weight * feature;
+            }
+            for (l, q) in drivers[..=k].iter().enumerate() {
+                let mut value = r * p.joint * q.joint - w * p.weight * q.weight;
+                if k == l {
+                    value += second[k];
+                } else if (k, l) == (VARIANCE, MEAN) {
+                    value -= r * scaled;
                 }
-                let mut second =
-                    joint_factor * p.joint * q.joint + weight_factor * p.weight * q.weight;
-                if same {
-                    second += if k == l {
-                        ri * p.joint_second - wi * p.weight_second
-                    } else if k + l == MEAN + VARIANCE {
-                        // d2 log N / d mean d log-variance
-                        -ri * self.point.atoms[i].residual / self.parameters.experts[i].variance
-                    } else {
-                        0.0
-                    };
-                }
-                let target = if same && k == l {
+                let target = if k == l {
                     &mut self.diagonal
                 } else {
                     &mut self.pairs
                 };
-                let rows = &self.features[(3 * i + k) * self.stride..][..p.length];
-                let columns = &self.features[(3 * j + l) * self.stride..][..q.length];
+                let columns = &self.features[base + l * self.stride..][..q.length];
                 for (a, fa) in rows.iter().enumerate() {
-                    let value = second * fa;
                     let row = &mut target[(p.offset + a) * size + q.offset..][..q.length];
+                    let scaled = value * fa;
                     row.iter_mut()
                         .zip(columns)
-                        .for_each(|(t, fb)| *t += value * fb);
+                        .for_each(|(t, fb)| *t += scaled * fb);
                 }
             }
         }
@@ -325,7 +311,7 @@ impl<'a> SecondOrder<'a> {
             return;
         }
         let score = self.point.atoms[i].mean_score(expert);
-        let size = self.one.len();
+        let size = self.joint.len();
         let start = self.layout.mean_offset(i);
         let hidden = start + usize::from(expert.scale.is_some());
         let with_one = |j: usize| if j < x.len() { x[j] } else { 1.0 };
@@ -337,29 +323,24 @@ impl<'a> SecondOrder<'a> {
             }
             if expert.scale.is_some() {
                 let mixed = score * activation.first * with_one(a);
-                self.diagonal[start * size + hidden + a] += mixed;
-                self.diagonal[(hidden + a) * size + start] += mixed;
+                self.pairs[start * size + hidden + a] += mixed;
             }
         }
     }
 
     fn finish(self) -> Derivatives {
-        let size = self.one.len();
+        let size = self.joint.len();
         let square = |values: Vec<f64>| {
             Array2::from_shape_vec((size, size), values).expect("allocated as size by size")
         };
         let pairs = square(self.pairs);
-        let mut outer = square(self.outer);
-        for a in 0..size {
-            for b in 0..a {
-                outer[[b, a]] = outer[[a, b]];
-            }
-        }
+        let cross = square(self.cross);
+        let symmetric = &pairs + &pairs.t() - 0.5 * (&cross + &cross.t());
         Derivatives {
             log_likelihood: self.log_likelihood,
             gradient: Array1::from(self.gradient),
-            hessian: square(self.diagonal) + &pairs + pairs.t(),
-            outer,
+            hessian: square(self.diagonal) + symmetric,
+            outer: square(self.outer),
         }
     }
 }

@@ -144,7 +144,7 @@ impl Point {
         }
         let mut total = 0.0;
         for atom in &mut self.atoms {
-            atom.weight = (atom.log_weight.value - top).exp();
+            atom.weight = exp_below(atom.log_weight.value - top);
             total += atom.weight;
         }
         let log_total = top + total.ln();
@@ -162,7 +162,7 @@ impl Point {
         }
         let mut evidence = 0.0;
         for atom in &mut self.atoms {
-            atom.responsibility = (atom.log_joint - best).exp();
+            atom.responsibility = exp_below(atom.log_joint - best);
             evidence += atom.responsibility;
         }
         for atom in &mut self.atoms {
@@ -177,6 +177,12 @@ impl Point {
             .iter()
             .fold(f64::NEG_INFINITY, |m, a| m.max(a.log_weight.value))
     }
+}
+
+/// exp(t) for t <= 0; the largest term of a sum, t = 0, costs nothing.
+#[inline]
+fn exp_below(t: f64) -> f64 {
+    if t == 0.0 { 1.0 } else { t.exp() }
 }
 
 impl Atom {
