@@ -32,8 +32,8 @@ pub struct Options {
     pub max_iterations: usize,
     /// That method stops when an iteration gains less log-likelihood than this.
     pub gain: f64,
-    /// If there are more rows than this, method and polish run first on this
-    /// many leading rows (a random subset, for independent rows), then the
+    /// If there are more rows than this, starts, method and polish run first on
+    /// this many leading rows (a random subset, for independent rows), then the
     /// polish on all.
     pub pilot_rows: Option<usize>,
     /// The polish.
@@ -58,31 +58,6 @@ pub fn maximise(
             effort: Effort::default(),
         };
     }
-    let pilot = options.pilot_rows.filter(|&rows| rows < data.len());
-    let mut effort = Effort::default();
-    let start = match pilot {
-        Some(rows) => {
-            let first = maximise_directly(backend, &data.head(rows), start, bounds, options);
-            effort += first.effort;
-            first.parameters
-        }
-        None => start.clone(),
-    };
-    let mut outcome = match pilot {
-        Some(_) => polish(backend, data, &start, bounds, options.newton),
-        None => maximise_directly(backend, data, &start, bounds, options),
-    };
-    outcome.effort += effort;
-    outcome
-}
-
-fn maximise_directly(
-    backend: &dyn Backend,
-    data: &Data,
-    start: &Parameters,
-    bounds: &Bounds,
-    options: &Options,
-) -> Outcome {
     let near = match options.method {
         Method::Em => {
             let stop = EmOptions {
@@ -125,8 +100,10 @@ impl MultiStart {
 
 /// Runs the estimator from every start and keeps every outcome.
 ///
-/// `stream(k)` is the random stream of start k. An outcome that is not finite
-/// never counts as best while another is.
+/// `stream(k)` is the random stream of start k. With a pilot, starts are made
+/// and climbed on the leading rows first; those that reach the same pilot
+/// maximum share one polish on all rows. An outcome that is not finite never
+/// counts as best while another is.
 ///
 /// # Errors
 /// As [`Start::parameters`].
@@ -137,7 +114,14 @@ pub fn fit(
     stream: impl Fn(usize) -> Stream,
     options: &Options,
 ) -> Result<MultiStart> {
-    let outcomes = starts
+    let pilot = options.pilot_rows.filter(|&rows| rows < context.data.len());
+    let full = context.data;
+    let head = pilot.map(|rows| full.head(rows));
+    let context = StartContext {
+        data: head.as_ref().unwrap_or(full),
+        ..context
+    };
+    let first = starts
         .iter()
         .enumerate()
         .map(|(k, start)| {
@@ -151,18 +135,57 @@ pub fn fit(
             ))
         })
         .collect::<Result<Vec<_>>>()?;
-    let value = |outcome: &Outcome| {
-        if outcome.log_likelihood.is_nan() {
-            f64::NEG_INFINITY
-        } else {
-            outcome.log_likelihood
-        }
+    let outcomes = match pilot {
+        None => first,
+        Some(_) => polish_distinct(backend, full, context.bounds, options, first),
     };
     let mut best = 0;
     for (k, outcome) in outcomes.iter().enumerate() {
-        if value(outcome) > value(&outcomes[best]) {
+        if rank(outcome) > rank(&outcomes[best]) {
             best = k;
         }
     }
     Ok(MultiStart { outcomes, best })
+}
+
+/// The log-likelihood, -inf where it is not a number.
+fn rank(outcome: &Outcome) -> f64 {
+    if outcome.log_likelihood.is_nan() {
+        f64::NEG_INFINITY
+    } else {
+        outcome.log_likelihood
+    }
+}
+
+/// Polishes pilot outcomes on all rows, each distinct maximum once.
+fn polish_distinct(
+    backend: &dyn Backend,
+    data: &Data,
+    bounds: &Bounds,
+    options: &Options,
+    pilots: Vec<Outcome>,
+) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for k in 0..pilots.len() {
+        let twin = (0..k).find(|&j| same_maximum(&pilots[j], &pilots[k]));
+        let mut outcome = match twin {
+            Some(j) => Outcome {
+                effort: Effort::default(),
+                ..outcomes[j].clone()
+            },
+            None => polish(backend, data, &pilots[k].parameters, bounds, options.newton),
+        };
+        outcome.effort += pilots[k].effort;
+        outcomes.push(outcome);
+    }
+    outcomes
+}
+
+/// True if two certified outcomes have the same log-likelihood to the accuracy
+/// of the certificate: two different maxima agree so closely with probability 0,
+/// two labellings of one maximum always.
+fn same_maximum(a: &Outcome, b: &Outcome) -> bool {
+    a.stop.is_converged()
+        && b.stop.is_converged()
+        && (a.log_likelihood - b.log_likelihood).abs() < 1e-6
 }

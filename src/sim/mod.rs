@@ -1,0 +1,22 @@
+//! Monte-Carlo studies: a study is a data file, a result is a row.
+//!
+//! ```text
+//! study (TOML) -> plan (named cells) -> run (rows, resumable) -> rate, constants -> verdicts
+//! ```
+//!
+//! A row is a function of (study seed, cell, replicate): it does not depend on
+//! the other cells, on the number of threads, or on when the run was killed.
+
+pub mod constants;
+pub mod data;
+pub mod plan;
+pub mod rate;
+pub mod row;
+pub mod run;
+pub mod study;
+pub mod summary;
+
+pub use plan::{Cell, Plan};
+pub use row::{Row, RowFile};
+pub use study::Study;
+pub use summary::{Summary, Verdict};

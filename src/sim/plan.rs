@@ -1,0 +1,235 @@
+//! A study's cells, named.
+
+use super::constants::Regularity;
+use super::study::{Loss, Precision, Replicates, Study};
+use crate::error::{Error, Result};
+use crate::fit::{Bounds, Start};
+use crate::model::Model;
+use crate::num::sum::mean_and_deviation;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// One combination of the factors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    /// What is varied besides n, such as `gate=softplus`; empty if nothing is.
+    pub series: String,
+    /// The whole name, such as `gate=softplus,n=1000`.
+    pub name: String,
+    /// The name without the start: cells that differ in their starts only see
+    /// the same data.
+    pub data_name: String,
+    /// Sample size.
+    pub n: u64,
+    /// Index into [`Plan::truths`].
+    pub truth: usize,
+    /// Starting points.
+    pub starts: Vec<Start>,
+}
+
+/// A truth with what every replicate of it needs.
+#[derive(Clone, Debug)]
+pub struct PlannedTruth {
+    /// The data-generating mixture.
+    pub model: Model,
+    /// The parameter set.
+    pub bounds: Bounds,
+    /// Number of free parameters and Fisher information at the truth.
+    pub regularity: Regularity,
+}
+
+/// A study, ready to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The study.
+    pub study: Study,
+    /// Twelve hexadecimal digits over all that decides a row, and the claims.
+    pub hash: String,
+    /// One per gate variant.
+    pub truths: Vec<PlannedTruth>,
+    /// In the order gate, start, n.
+    pub cells: Vec<Cell>,
+}
+
+impl Plan {
+    /// Resolves the truth and lays out the cells.
+    ///
+    /// # Errors
+    /// As [`Study::base_truth`]; [`Error::Value`] if a loss or start does not
+    /// fit the truth.
+    pub fn new(study: Study) -> Result<Self> {
+        let base = study.base_truth()?;
+        let locate = |e: Error| match std::fs::read_to_string(&study.path) {
+            Ok(text) => e.located(&study.path, &text),
+            Err(_) => e,
+        };
+        let variants: Vec<(Option<String>, Model)> = match study.grid.gate.is_empty() {
+            true => vec![(None, base)],
+            false => study
+                .grid
+                .gate
+                .iter()
+                .map(|g| Ok((Some(format!("gate={}", g.name)), g.apply(&base)?)))
+                .collect::<Result<_>>()
+                .map_err(locate)?,
+        };
+        let start_sets: Vec<(Option<String>, Vec<Start>)> = match study.grid.start.is_empty() {
+            true => vec![(None, study.fit.starts.clone())],
+            false => study
+                .grid
+                .start
+                .iter()
+                .map(|s| (Some(format!("start={}", s.name)), s.starts.clone()))
+                .collect(),
+        };
+        let mut truths = Vec::new();
+        let mut cells = Vec::new();
+        for (truth, (gate, model)) in variants.into_iter().enumerate() {
+            let planned = PlannedTruth::new(&study, model).map_err(locate)?;
+            for (start, starts) in &start_sets {
+                for n in study.grid.n.values() {
+                    let size = Some(format!("n={n}"));
+                    cells.push(Cell {
+                        series: join([&gate, start, &None]),
+                        name: join([&gate, start, &size]),
+                        data_name: join([&gate, &None, &size]),
+                        n,
+                        truth,
+                        starts: starts.clone(),
+                    });
+                }
+            }
+            truths.push(planned);
+        }
+        let hash = design_hash(&study, &truths);
+        Ok(Plan {
+            study,
+            hash,
+            truths,
+            cells,
+        })
+    }
+
+    /// The series in plan order.
+    pub fn series(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.cells.iter().map(|c| c.series.as_str()).collect();
+        names.dedup();
+        names
+    }
+
+    /// Replicates that every cell has at once.
+    pub fn first_replicates(&self) -> u64 {
+        match &self.study.replicates {
+            Replicates::Fixed(count) => *count,
+            Replicates::Precision(p) => p.pilot,
+        }
+    }
+
+    /// Replicates each cell has in the end, given the losses of the pilot
+    /// replicates: `pilot(cell, loss)` lists them.
+    pub fn replicates(&self, pilot: impl Fn(&Cell, Loss) -> Vec<f64>) -> u64 {
+        let Replicates::Precision(precision) = &self.study.replicates else {
+            return self.first_replicates();
+        };
+        let (loss, window) = self.study.first_slope().expect("validated with the study");
+        let needed = |series: &str| {
+            let cells: Vec<&Cell> = self
+                .cells
+                .iter()
+                .filter(|c| c.series == series)
+                .filter(|c| (window[0]..=window[1]).contains(&(c.n as f64)))
+                .collect();
+            let log_n: Vec<f64> = cells.iter().map(|c| (c.n as f64).ln()).collect();
+            let (centre, _) = mean_and_deviation(&log_n);
+            let spread: f64 = log_n.iter().map(|v| (v - centre) * (v - centre)).sum();
+            // Var(slope) = sum_k c_k^2 cv_k^2 / R with c_k = (log n_k - mean) / spread.
+            let variance: f64 = cells
+                .iter()
+                .zip(&log_n)
+                .map(|(cell, v)| {
+                    let (mean, deviation) = mean_and_deviation(&pilot(cell, loss));
+                    let share = (v - centre) / spread * deviation / mean;
+                    share * share
+                })
+                .sum();
+            replicates_for(variance, precision)
+        };
+        self.series().into_iter().map(needed).max().unwrap_or(precision.pilot)
+    }
+}
+
+fn replicates_for(variance_of_one: f64, precision: &Precision) -> u64 {
+    let wanted = variance_of_one / (precision.target_slope_se * precision.target_slope_se);
+    // NaN (a pilot without successes) asks for the most.
+    if wanted.is_nan() {
+        return precision.at_most;
+    }
+    (wanted.ceil() as u64).clamp(precision.pilot, precision.at_most)
+}
+
+fn join(parts: [&Option<String>; 3]) -> String {
+    let given: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    given.join(",")
+}
+
+impl PlannedTruth {
+    fn new(study: &Study, model: Model) -> Result<Self> {
+        let gate = model.parameters.gate.kind;
+        for loss in &study.losses {
+            if let Some(voronoi) = loss.voronoi(gate) {
+                crate::loss::voronoi::voronoi_loss(voronoi, &model.parameters, &model)
+                    .map_err(|e| Error::value("losses", format!("{}: {e}", loss.name())))?;
+            }
+        }
+        let layout = model.parameters.layout();
+        let bounds = study.fit.limits.bounds(&layout);
+        let packed = layout.pack(&model.parameters);
+        for (j, coordinate) in layout.coordinates().iter().enumerate() {
+            let slack = 1e-9 * (1.0 + packed[j].abs());
+            if packed[j] < bounds.low[j] - slack || packed[j] > bounds.high[j] + slack {
+                return Err(Error::value(
+                    "fit.limits",
+                    format!(
+                        "the truth lies outside the parameter set: {coordinate} = {} is not in \
+                         [{}, {}]",
+                        packed[j], bounds.low[j], bounds.high[j]
+                    ),
+                ));
+            }
+        }
+        let regularity = Regularity::at(&model, &bounds);
+        Ok(PlannedTruth {
+            model,
+            bounds,
+            regularity,
+        })
+    }
+}
+
+/// SHA-256 over what decides a row (seed, resolved truths, estimator, losses)
+/// and over the claims, which must not change once rows exist. The grid and the
+/// number of replicates are left out: they may grow.
+fn design_hash(study: &Study, truths: &[PlannedTruth]) -> String {
+    #[derive(Serialize)]
+    struct Design<'a> {
+        seed: u64,
+        truths: Vec<String>,
+        fit: &'a super::study::Fit,
+        starts: &'a [super::study::StartSet],
+        losses: &'a [Loss],
+        record_parameters: bool,
+        claims: &'a [super::study::Claim],
+    }
+    let design = Design {
+        seed: study.seed,
+        truths: truths.iter().map(|t| t.model.to_toml()).collect(),
+        fit: &study.fit,
+        starts: &study.grid.start,
+        losses: &study.losses,
+        record_parameters: study.record_parameters,
+        claims: &study.claim,
+    };
+    let text = serde_json::to_string(&design).expect("plain data");
+    let digest = Sha256::digest(text.as_bytes());
+    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,573 @@
+//! The study file: everything that is fixed before running. Format:
+//! `docs/studies.md`.
+
+use super::data::DataTruth;
+use crate::error::{Error, Result, parse_toml, read_text};
+use crate::fit::{Limits, Method, NewtonOptions, Options, Start};
+use crate::loss::voronoi::VoronoiLoss;
+use crate::model::{GateKind, Model, Response, Weights, read_model};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// A Monte-Carlo study, read from one TOML file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Study {
+    /// One line for headings.
+    pub title: String,
+    /// What the study is to find out.
+    pub aim: String,
+    /// Paper and theorem.
+    pub reference: String,
+    /// What may limit the conclusion; printed with the results.
+    #[serde(default)]
+    pub limits: String,
+    /// Root of every random stream.
+    pub seed: u64,
+    /// How many replicates each cell has.
+    pub replicates: Replicates,
+    /// The losses in every row.
+    pub losses: Vec<Loss>,
+    /// Whether rows hold the fitted parameters.
+    #[serde(default = "yes")]
+    pub record_parameters: bool,
+    /// Where the data-generating mixture comes from.
+    pub truth: Truth,
+    /// The factors; every combination is a cell.
+    pub grid: Grid,
+    /// The estimator.
+    pub fit: Fit,
+    /// What is claimed, with its regression window.
+    #[serde(default)]
+    pub claim: Vec<Claim>,
+    /// The file's stem. Not part of the file.
+    #[serde(skip)]
+    pub name: String,
+    /// The file itself. Not part of the file.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A number of replicates, or the precision that decides it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Replicates {
+    /// The same in every cell.
+    Fixed(u64),
+    /// Enough for a standard error of the first slope claim, judged by the
+    /// first `pilot` replicates of each cell.
+    Precision(Precision),
+}
+
+/// Replicates by precision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Precision {
+    /// Standard error wanted for the slope.
+    pub target_slope_se: f64,
+    /// Replicates run first, and the least that any cell has.
+    pub pilot: u64,
+    /// Most replicates of a cell.
+    pub at_most: u64,
+}
+
+/// A column of losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// E_X h
+    HellingerMean,
+    /// E_X h^2
+    HellingerSqMean,
+    /// E_X V
+    TvMean,
+    /// E_X KL(truth || fit)
+    KlMean,
+    /// The Voronoi loss of the truth's gate: the first applicable one.
+    Voronoi,
+    /// The tilted Voronoi loss.
+    VoronoiTilted,
+    /// The softmax loss D_2.
+    VoronoiSoftmaxD2,
+}
+
+impl Loss {
+    /// The column's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loss::HellingerMean => "hellinger_mean",
+            Loss::HellingerSqMean => "hellinger_sq_mean",
+            Loss::TvMean => "tv_mean",
+            Loss::KlMean => "kl_mean",
+            Loss::Voronoi => "voronoi",
+            Loss::VoronoiTilted => "voronoi_tilted",
+            Loss::VoronoiSoftmaxD2 => "voronoi_softmax_d2",
+        }
+    }
+
+    /// How a page writes it.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Loss::HellingerMean => "E h",
+            Loss::HellingerSqMean => "E h²",
+            Loss::TvMean => "E V",
+            Loss::KlMean => "E KL",
+            Loss::Voronoi => "Voronoi loss",
+            Loss::VoronoiTilted => "tilted Voronoi loss",
+            Loss::VoronoiSoftmaxD2 => "Voronoi loss D₂",
+        }
+    }
+
+    /// The Voronoi loss meant, for a truth with this gate.
+    pub fn voronoi(self, gate: GateKind) -> Option<VoronoiLoss> {
+        match (self, gate) {
+            (Loss::Voronoi, GateKind::Softmax) => Some(VoronoiLoss::Softmax),
+            (Loss::Voronoi, GateKind::Sigmoid) => Some(VoronoiLoss::Sigmoid),
+            (Loss::Voronoi, _) => Some(VoronoiLoss::Competition),
+            (Loss::VoronoiTilted, _) => Some(VoronoiLoss::Tilted),
+            (Loss::VoronoiSoftmaxD2, _) => Some(VoronoiLoss::SoftmaxOverspecified),
+            _ => None,
+        }
+    }
+}
+
+/// Where the truth comes from: exactly one of the two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Truth {
+    /// A model file, relative to the study's folder.
+    File(TruthFile),
+    /// A fit to data.
+    Data(Box<DataTruth>),
+}
+
+/// A truth from a model file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TruthFile {
+    /// Path of the model file.
+    pub file: PathBuf,
+}
+
+/// The factors of the design.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grid {
+    /// Sample sizes.
+    pub n: Sizes,
+    /// Variants of the truth's competition gate; absent: the gate as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gate: Vec<GateVariant>,
+    /// Sets of starting points; absent: `fit.starts`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<StartSet>,
+}
+
+/// Sample sizes: a list, or points equally spaced in log n.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Sizes {
+    /// As given.
+    List(Vec<u64>),
+    /// Rounded to whole numbers.
+    LogSpaced(LogSpaced),
+}
+
+/// Equally spaced in log n, ends included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSpaced {
+    /// Smallest n.
+    pub from: f64,
+    /// Largest n.
+    pub to: f64,
+    /// How many.
+    pub points: usize,
+}
+
+impl Sizes {
+    /// The sizes in the order given.
+    pub fn values(&self) -> Vec<u64> {
+        match self {
+            Sizes::List(list) => list.clone(),
+            Sizes::LogSpaced(spaced) => {
+                let (low, high) = (spaced.from.ln(), spaced.to.ln());
+                let steps = (spaced.points.max(2) - 1) as f64;
+                (0..spaced.points)
+                    .map(|k| (low + (high - low) * k as f64 / steps).exp().round() as u64)
+                    .collect()
+            }
+        }
+    }
+}
+
+/// A named variant of a competition gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateVariant {
+    /// The level's name in cell names.
+    pub name: String,
+    /// Replaces the truth's response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Response>,
+    /// Replaces the truth's weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    /// Replaces the truth's `top_k`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+}
+
+/// A named set of starting points; the best outcome is the estimate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartSet {
+    /// The level's name in cell names.
+    pub name: String,
+    /// The starts.
+    pub starts: Vec<Start>,
+}
+
+/// The estimator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fit {
+    /// The method before the polish.
+    pub method: Method,
+    /// Its iteration limit.
+    pub max_iterations: usize,
+    /// It stops when an iteration gains less log-likelihood.
+    pub gain: f64,
+    /// See [`Options::pilot_rows`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pilot_rows: Option<usize>,
+    /// Starting points, where the grid has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Start>,
+    /// The compact parameter set.
+    pub limits: Limits,
+}
+
+impl Fit {
+    /// The estimator's options; the certificate's tolerances are not a choice.
+    pub fn options(&self) -> Options {
+        Options {
+            method: self.method,
+            max_iterations: self.max_iterations,
+            gain: self.gain,
+            pilot_rows: self.pilot_rows,
+            newton: NewtonOptions::default(),
+        }
+    }
+}
+
+/// A statement that the rows decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Claim {
+    /// log E(loss) is linear in log n with a slope in the accepted range.
+    Slope {
+        /// The theorem, for the table.
+        theorem: String,
+        /// The loss.
+        loss: Loss,
+        /// The curve claimed, drawn in the plot.
+        curve: Curve,
+        /// Smallest and largest n of the regression.
+        window: [f64; 2],
+        /// Accepted slopes.
+        accept: [f64; 2],
+    },
+    /// A limit constant at the largest n, as a ratio to its theoretical value.
+    Constant {
+        /// The theorem, for the table.
+        theorem: String,
+        /// Which constant.
+        constant: Constant,
+        /// Accepted relative deviation from 1.
+        tolerance: f64,
+    },
+    /// The slope's 95 % interval, computed from groups of replicates, covers the
+    /// true slope about 95 % of the time.
+    Coverage {
+        /// The loss.
+        loss: Loss,
+        /// The slope that is known to be true.
+        slope: f64,
+        /// Replicates per group: what one study of this size would have.
+        group: u64,
+    },
+    /// The sample size at which the mean loss falls to an accuracy.
+    SampleSize {
+        /// The loss.
+        loss: Loss,
+        /// The mean loss wanted.
+        accuracy: f64,
+        /// Smallest and largest n of the regression.
+        window: [f64; 2],
+    },
+}
+
+/// A claimed curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Curve {
+    /// n^(-1/2)
+    #[serde(rename = "n^-0.5")]
+    Parametric,
+    /// n^(-1/4)
+    #[serde(rename = "n^-0.25")]
+    Quartic,
+    /// (log n / n)^(1/2)
+    #[serde(rename = "(log n / n)^0.5")]
+    LogParametric,
+}
+
+impl Curve {
+    /// The curve at n, up to a constant.
+    pub fn at(self, n: f64) -> f64 {
+        match self {
+            Curve::Parametric => n.powf(-0.5),
+            Curve::Quartic => n.powf(-0.25),
+            Curve::LogParametric => (n.ln() / n).sqrt(),
+        }
+    }
+
+    /// How a page writes it.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Curve::Parametric => "n^(−1/2)",
+            Curve::Quartic => "n^(−1/4)",
+            Curve::LogParametric => "(log n / n)^(1/2)",
+        }
+    }
+}
+
+/// The sharp constants of regular maximum likelihood; P parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constant {
+    /// 8 n E h^2 / P -> 1
+    HellingerSq,
+    /// 2 (loglik(fit) - loglik(truth)) / P -> 1 in mean (Wilks)
+    LikelihoodRatio,
+    /// tr(I n Cov) / P -> 1 (Cramer-Rao), I the Fisher information at the truth
+    Information,
+}
+
+impl Constant {
+    /// All of them.
+    pub const ALL: [Constant; 3] = [
+        Constant::HellingerSq,
+        Constant::LikelihoodRatio,
+        Constant::Information,
+    ];
+
+    /// How a page writes it.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Constant::HellingerSq => "8 n E h² / P",
+            Constant::LikelihoodRatio => "E LR / P",
+            Constant::Information => "tr(I n Cov) / P",
+        }
+    }
+}
+
+/// Reads and checks a study file, its truth included.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Input`] naming file, line and key.
+pub fn read_study(path: &Path) -> Result<Study> {
+    let text = read_text(path)?;
+    let table: toml::Table = parse_toml(path, &text)?;
+    let mut study: Study = match parse_toml(path, &text) {
+        Ok(study) => study,
+        Err(error) => return Err(explain_truth(path, &text, &table).unwrap_or(error)),
+    };
+    study.path = path.to_path_buf();
+    study.name = path
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    study.validate().map_err(|e| e.located(path, &text))?;
+    Ok(study)
+}
+
+/// serde reports only "no variant matched" for the two kinds of truth; this
+/// says which key of which kind is wrong.
+fn explain_truth(path: &Path, text: &str, table: &toml::Table) -> Option<Error> {
+    let truth = table.get("truth")?.as_table()?.clone();
+    let from_data = truth.contains_key("data");
+    let parsed = if from_data {
+        truth.try_into::<DataTruth>().map(|_| ())
+    } else {
+        truth.try_into::<TruthFile>().map(|_| ())
+    };
+    let message = parsed.err()?.message().replace('\n', " ");
+    Some(Error::value("truth", message).located(path, text))
+}
+
+impl Study {
+    fn validate(&self) -> Result<()> {
+        let unique = |key: &str, names: Vec<&str>| {
+            let distinct: HashSet<_> = names.iter().collect();
+            let plain = names.iter().all(|n| {
+                !n.is_empty() && !n.contains([',', '/', '=', '"', '\n']) && n.trim() == *n
+            });
+            if distinct.len() == names.len() && plain {
+                return Ok(());
+            }
+            Err(Error::value(
+                key,
+                "names must be distinct, not empty, and free of , / = and quotes",
+            ))
+        };
+        unique("grid.gate", self.grid.gate.iter().map(|g| g.name.as_str()).collect())?;
+        unique("grid.start", self.grid.start.iter().map(|s| s.name.as_str()).collect())?;
+        let sizes = self.grid.n.values();
+        let distinct: HashSet<_> = sizes.iter().collect();
+        if sizes.is_empty() || distinct.len() != sizes.len() || sizes.contains(&0) {
+            return Err(Error::value("grid.n", "must be distinct positive sizes, at least one"));
+        }
+        if sizes.iter().any(|&n| n > 1_000_000_000) {
+            return Err(Error::value("grid.n", "must be at most 10^9"));
+        }
+        match &self.replicates {
+            Replicates::Fixed(0) => {
+                return Err(Error::value("replicates", "must be at least 1"));
+            }
+            Replicates::Fixed(_) => {}
+            Replicates::Precision(p) => {
+                if !(p.target_slope_se > 0.0 && p.pilot >= 10 && p.at_most >= p.pilot) {
+                    return Err(Error::value(
+                        "replicates",
+                        "needs target_slope_se > 0, pilot >= 10 and at_most >= pilot",
+                    ));
+                }
+                if self.first_slope().is_none() {
+                    return Err(Error::value("replicates", "a target needs a slope claim"));
+                }
+            }
+        }
+        let without_starts = match self.grid.start.is_empty() {
+            true => self.fit.starts.is_empty(),
+            false => self.grid.start.iter().any(|s| s.starts.is_empty()),
+        };
+        if without_starts {
+            return Err(Error::value(
+                "fit.starts",
+                "at least one start is needed: there is no default",
+            ));
+        }
+        if !self.grid.start.is_empty() && !self.fit.starts.is_empty() {
+            return Err(Error::value("fit.starts", "is given twice: here and in [[grid.start]]"));
+        }
+        if !(self.fit.gain >= 0.0 && self.fit.gain.is_finite()) {
+            return Err(Error::value("fit.gain", "must be finite and not negative"));
+        }
+        self.fit.limits.validate()?;
+        self.validate_claims()
+    }
+
+    fn validate_claims(&self) -> Result<()> {
+        for (i, claim) in self.claim.iter().enumerate() {
+            let key = |name: &str| format!("claim[{i}].{name}");
+            let (loss, window) = match claim {
+                Claim::Slope { loss, window, accept, .. } => {
+                    if !(accept[0] < accept[1]) {
+                        return Err(Error::value(key("accept"), "must be [low, high]"));
+                    }
+                    (Some(*loss), Some(*window))
+                }
+                Claim::SampleSize { loss, window, accuracy } => {
+                    if !(*accuracy > 0.0) {
+                        return Err(Error::value(key("accuracy"), "must be positive"));
+                    }
+                    (Some(*loss), Some(*window))
+                }
+                Claim::Coverage { loss, group, .. } => {
+                    if *group < 2 {
+                        return Err(Error::value(key("group"), "must be at least 2"));
+                    }
+                    (Some(*loss), None)
+                }
+                Claim::Constant { constant: Constant::HellingerSq, .. } => {
+                    (Some(Loss::HellingerSqMean), None)
+                }
+                Claim::Constant { .. } => (None, None),
+            };
+            if let Some(loss) = loss
+                && !self.losses.contains(&loss)
+            {
+                return Err(Error::value(
+                    key("loss"),
+                    format!("needs \"{}\" among the study's losses", loss.name()),
+                ));
+            }
+            let inside = |window: [f64; 2]| {
+                let sizes = self.grid.n.values();
+                sizes.iter().filter(|&&n| (window[0]..=window[1]).contains(&(n as f64))).count()
+            };
+            if let Some(window) = window
+                && inside(window) < 2
+            {
+                return Err(Error::value(key("window"), "must hold at least two of grid.n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Loss and window of the first slope claim.
+    pub fn first_slope(&self) -> Option<(Loss, [f64; 2])> {
+        self.claim.iter().find_map(|c| match c {
+            Claim::Slope { loss, window, .. } => Some((*loss, *window)),
+            _ => None,
+        })
+    }
+
+    /// A path of the study file, relative to the study's folder.
+    pub fn relative(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// The truth before gate variants: read, or fitted to data.
+    ///
+    /// # Errors
+    /// As [`read_model`] and [`DataTruth::fitted`].
+    pub fn base_truth(&self) -> Result<Model> {
+        match &self.truth {
+            Truth::File(truth) => read_model(&self.relative(&truth.file)),
+            Truth::Data(truth) => Ok(truth.fitted(&self.relative(&truth.data))?.model),
+        }
+    }
+}
+
+impl GateVariant {
+    /// `truth` with this variant's gate.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the truth's gate is not a competition gate or the
+    /// result is not a valid mixture.
+    pub fn apply(&self, truth: &Model) -> Result<Model> {
+        let mut model = truth.clone();
+        let GateKind::Competition {
+            response, weights, ..
+        } = &mut model.parameters.gate.kind
+        else {
+            return Err(Error::value(
+                "grid.gate",
+                "variants need a truth with a competition gate",
+            ));
+        };
+        *response = self.response.unwrap_or(*response);
+        *weights = self.weights.unwrap_or(*weights);
+        if self.top_k.is_some() {
+            model.parameters.gate.top_k = self.top_k;
+        }
+        model.validate()?;
+        Ok(model)
+    }
+}
