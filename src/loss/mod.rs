@@ -1,1 +1,3 @@
 //! How far one mixture is from another.
+
+pub mod voronoi;
