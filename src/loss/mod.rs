@@ -3,8 +3,12 @@
 //! * [`density`]: Hellinger, total variation and Kullback-Leibler between the
 //!   conditional densities, averaged over the input: the losses of the density
 //!   rates.
-//! * `voronoi`: losses between the parameters, one cell of fitted experts per
+//! * [`voronoi`]: losses between the parameters, one cell of fitted experts per
 //!   true expert: the losses of the parameter rates.
+//! * [`alignment`]: which fitted expert is which true one, where there are as
+//!   many.
 
+pub mod alignment;
 pub mod density;
 pub mod divergence;
+pub mod voronoi;
