@@ -9,3 +9,4 @@ pub mod model;
 pub mod num;
 pub mod plot;
 pub mod rng;
+pub mod sim;

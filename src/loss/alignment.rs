@@ -58,9 +58,7 @@ fn distance_sq(a: &Expert, b: &Expert) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        ExpertGate, ExpertKind, Gate, GateKind, Selection, VarianceStructure,
-    };
+    use crate::model::{ExpertGate, ExpertKind, Gate, GateKind, Selection, VarianceStructure};
     use proptest::prelude::*;
 
     fn mixture(slopes: &[f64]) -> Parameters {

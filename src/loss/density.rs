@@ -138,15 +138,7 @@ fn along_a_line(
     q: &Parameters,
     at: impl Fn(&[f64]) -> [f64; 4],
 ) -> [Mean; 4] {
-    let (low, high) = support(law);
-    let mut breaks = vec![low, high];
-    for parameters in [p, q] {
-        breaks.extend(kinks(parameters));
-        breaks.extend(selection_changes(parameters, low, high));
-    }
-    breaks.retain(|x| (low..=high).contains(x));
-    breaks.sort_by(f64::total_cmp);
-    breaks.dedup();
+    let breaks = breaks_along_a_line(law, &[p, q]);
     let weight = input_density(law);
     let integral = integrate(
         |x| at(&[x]).map(|value| value * weight(x)),
@@ -158,6 +150,21 @@ fn along_a_line(
         value: integral.value[m],
         error: integral.error[m],
     })
+}
+
+/// Ends of the support of a one-dimensional continuous law and, between them,
+/// every kink and jump of the given conditional densities as functions of x.
+pub fn breaks_along_a_line(law: &InputLaw, mixtures: &[&Parameters]) -> Vec<f64> {
+    let (low, high) = support(law);
+    let mut breaks = vec![low, high];
+    for parameters in mixtures {
+        breaks.extend(kinks(parameters));
+        breaks.extend(selection_changes(parameters, low, high));
+    }
+    breaks.retain(|x| (low..=high).contains(x));
+    breaks.sort_by(f64::total_cmp);
+    breaks.dedup();
+    breaks
 }
 
 /// Ends of the support of a one-dimensional continuous law.
@@ -174,7 +181,7 @@ fn support(law: &InputLaw) -> (f64, f64) {
 }
 
 /// Density of a one-dimensional continuous law on its support.
-fn input_density(law: &InputLaw) -> impl Fn(f64) -> f64 {
+pub fn input_density(law: &InputLaw) -> impl Fn(f64) -> f64 {
     let (low, high) = support(law);
     let (centre, scale, total) = match law {
         InputLaw::Normal {
@@ -242,18 +249,18 @@ fn selection_changes(parameters: &Parameters, low: f64, high: f64) -> Vec<f64> {
     changes
 }
 
-/// Kronecker lattice with the generalised golden ratio (point k has coordinates
-/// frac(shift_j + k phi^-j), phi^(d+1) = phi + 1), under the tent map, which
-/// makes the integrand periodic.
+/// Randomly shifted Kronecker lattice, doubled until precise enough.
 fn quasi_monte_carlo(law: &InputLaw, at: impl Fn(&[f64]) -> [f64; 4], effort: Effort) -> [Mean; 4] {
     let dimension = law.dimension();
-    let mut ratio = 2.0f64;
-    for _ in 0..200 {
-        ratio = (1.0 + ratio).powf(1.0 / (dimension as f64 + 1.0));
-    }
-    let steps: Vec<f64> = (1..=dimension).map(|j| ratio.powi(-(j as i32))).collect();
+    let lattice = KroneckerLattice::new(dimension);
     let stream = Stream::named(0, "density_distance", 0, Purpose::Quadrature);
-    let shift = |s: usize, j: usize| stream.uniform_pair(s as u64, j as u64)[0];
+    let shifts: Vec<Vec<f64>> = (0..SHIFTS)
+        .map(|s| {
+            (0..dimension)
+                .map(|j| stream.uniform_pair(s as u64, j as u64)[0])
+                .collect()
+        })
+        .collect();
     let mut sums = [[0.0; 4]; SHIFTS];
     let mut x = vec![0.0; dimension];
     let mut u = vec![0.0; dimension];
@@ -262,10 +269,7 @@ fn quasi_monte_carlo(law: &InputLaw, at: impl Fn(&[f64]) -> [f64; 4], effort: Ef
     loop {
         for (s, sum) in sums.iter_mut().enumerate() {
             for k in done..target {
-                for j in 0..dimension {
-                    let fraction = (shift(s, j) + k as f64 * steps[j]).fract();
-                    u[j] = 1.0 - (2.0 * fraction - 1.0).abs();
-                }
+                lattice.point(k, &shifts[s], &mut u);
                 law.at_uniforms(&u, &mut x);
                 let values = at(&x);
                 (0..4).for_each(|m| sum[m] += values[m]);
@@ -287,5 +291,33 @@ fn quasi_monte_carlo(law: &InputLaw, at: impl Fn(&[f64]) -> [f64; 4], effort: Ef
             return means;
         }
         target = 2 * done;
+    }
+}
+
+/// Kronecker lattice of the generalised golden ratio: point k has coordinates
+/// frac(shift_j + k phi^-j) with phi^(d+1) = phi + 1, under the tent map, which
+/// makes the integrand periodic.
+pub struct KroneckerLattice {
+    steps: Vec<f64>,
+}
+
+impl KroneckerLattice {
+    /// The lattice in `dimension` coordinates.
+    pub fn new(dimension: usize) -> Self {
+        let mut ratio = 2.0f64;
+        for _ in 0..200 {
+            ratio = (1.0 + ratio).powf(1.0 / (dimension as f64 + 1.0));
+        }
+        KroneckerLattice {
+            steps: (1..=dimension).map(|j| ratio.powi(-(j as i32))).collect(),
+        }
+    }
+
+    /// Writes point k, shifted by `shift`, to `u`. Shapes: `shift`, `u`: d.
+    pub fn point(&self, k: usize, shift: &[f64], u: &mut [f64]) {
+        for ((u, step), shift) in u.iter_mut().zip(&self.steps).zip(shift) {
+            let fraction = (shift + k as f64 * step).fract();
+            *u = 1.0 - (2.0 * fraction - 1.0).abs();
+        }
     }
 }

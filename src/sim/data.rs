@@ -85,7 +85,12 @@ impl DataTruth {
         }
         self.limits.validate()?;
         let mut columns: Vec<String> = self.expert.clone();
-        columns.extend(self.gate.iter().filter(|c| !self.expert.contains(c)).cloned());
+        columns.extend(
+            self.gate
+                .iter()
+                .filter(|c| !self.expert.contains(c))
+                .cloned(),
+        );
         let data = read_data(path, &columns, &self.response)?;
         let template = self.template(columns.len());
         let layout = template.layout();
@@ -126,8 +131,7 @@ impl DataTruth {
             .iter()
             .filter(|o| (o.log_likelihood - best.log_likelihood).abs() < 1e-6)
             .count();
-        let mut points: Vec<Vec<f64>> =
-            (0..data.len()).map(|i| data.row(i).0.to_vec()).collect();
+        let mut points: Vec<Vec<f64>> = (0..data.len()).map(|i| data.row(i).0.to_vec()).collect();
         if self.inputs == Inputs::Distinct {
             points.sort_by(|a, b| a.partial_cmp(b).expect("finite"));
             points.dedup();
@@ -232,7 +236,11 @@ pub fn read_data(path: &Path, inputs: &[String], response: &str) -> Result<Data>
     for record in reader.records() {
         let record = record.map_err(|e| {
             let line = e.position().map(|p| p.line() as usize);
-            at(line, "", "the row has another number of fields than the header".to_string())
+            at(
+                line,
+                "",
+                "the row has another number of fields than the header".to_string(),
+            )
         })?;
         let line = record.position().map(|p| p.line() as usize);
         for (k, (name, column)) in wanted.iter().enumerate() {
@@ -241,7 +249,13 @@ pub fn read_data(path: &Path, inputs: &[String], response: &str) -> Result<Data>
                 .parse::<f64>()
                 .ok()
                 .filter(|v| v.is_finite())
-                .ok_or_else(|| at(line, name, format!("expected a finite number, got \"{field}\"")))?;
+                .ok_or_else(|| {
+                    at(
+                        line,
+                        name,
+                        format!("expected a finite number, got \"{field}\""),
+                    )
+                })?;
             if k < inputs.len() {
                 values.push(value);
             } else {

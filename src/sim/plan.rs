@@ -154,7 +154,11 @@ impl Plan {
                 .sum();
             replicates_for(variance, precision)
         };
-        self.series().into_iter().map(needed).max().unwrap_or(precision.pilot)
+        self.series()
+            .into_iter()
+            .map(needed)
+            .max()
+            .unwrap_or(precision.pilot)
     }
 }
 
@@ -231,5 +235,8 @@ fn design_hash(study: &Study, truths: &[PlannedTruth]) -> String {
     };
     let text = serde_json::to_string(&design).expect("plain data");
     let digest = Sha256::digest(text.as_bytes());
-    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

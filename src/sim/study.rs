@@ -425,12 +425,21 @@ impl Study {
                 "names must be distinct, not empty, and free of , / = and quotes",
             ))
         };
-        unique("grid.gate", self.grid.gate.iter().map(|g| g.name.as_str()).collect())?;
-        unique("grid.start", self.grid.start.iter().map(|s| s.name.as_str()).collect())?;
+        unique(
+            "grid.gate",
+            self.grid.gate.iter().map(|g| g.name.as_str()).collect(),
+        )?;
+        unique(
+            "grid.start",
+            self.grid.start.iter().map(|s| s.name.as_str()).collect(),
+        )?;
         let sizes = self.grid.n.values();
         let distinct: HashSet<_> = sizes.iter().collect();
         if sizes.is_empty() || distinct.len() != sizes.len() || sizes.contains(&0) {
-            return Err(Error::value("grid.n", "must be distinct positive sizes, at least one"));
+            return Err(Error::value(
+                "grid.n",
+                "must be distinct positive sizes, at least one",
+            ));
         }
         if sizes.iter().any(|&n| n > 1_000_000_000) {
             return Err(Error::value("grid.n", "must be at most 10^9"));
@@ -463,7 +472,10 @@ impl Study {
             ));
         }
         if !self.grid.start.is_empty() && !self.fit.starts.is_empty() {
-            return Err(Error::value("fit.starts", "is given twice: here and in [[grid.start]]"));
+            return Err(Error::value(
+                "fit.starts",
+                "is given twice: here and in [[grid.start]]",
+            ));
         }
         if !(self.fit.gain >= 0.0 && self.fit.gain.is_finite()) {
             return Err(Error::value("fit.gain", "must be finite and not negative"));
@@ -476,13 +488,22 @@ impl Study {
         for (i, claim) in self.claim.iter().enumerate() {
             let key = |name: &str| format!("claim[{i}].{name}");
             let (loss, window) = match claim {
-                Claim::Slope { loss, window, accept, .. } => {
+                Claim::Slope {
+                    loss,
+                    window,
+                    accept,
+                    ..
+                } => {
                     if !(accept[0] < accept[1]) {
                         return Err(Error::value(key("accept"), "must be [low, high]"));
                     }
                     (Some(*loss), Some(*window))
                 }
-                Claim::SampleSize { loss, window, accuracy } => {
+                Claim::SampleSize {
+                    loss,
+                    window,
+                    accuracy,
+                } => {
                     if !(*accuracy > 0.0) {
                         return Err(Error::value(key("accuracy"), "must be positive"));
                     }
@@ -494,9 +515,10 @@ impl Study {
                     }
                     (Some(*loss), None)
                 }
-                Claim::Constant { constant: Constant::HellingerSq, .. } => {
-                    (Some(Loss::HellingerSqMean), None)
-                }
+                Claim::Constant {
+                    constant: Constant::HellingerSq,
+                    ..
+                } => (Some(Loss::HellingerSqMean), None),
                 Claim::Constant { .. } => (None, None),
             };
             if let Some(loss) = loss
@@ -509,12 +531,18 @@ impl Study {
             }
             let inside = |window: [f64; 2]| {
                 let sizes = self.grid.n.values();
-                sizes.iter().filter(|&&n| (window[0]..=window[1]).contains(&(n as f64))).count()
+                sizes
+                    .iter()
+                    .filter(|&&n| (window[0]..=window[1]).contains(&(n as f64)))
+                    .count()
             };
             if let Some(window) = window
                 && inside(window) < 2
             {
-                return Err(Error::value(key("window"), "must hold at least two of grid.n"));
+                return Err(Error::value(
+                    key("window"),
+                    "must hold at least two of grid.n",
+                ));
             }
         }
         Ok(())

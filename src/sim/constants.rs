@@ -1,0 +1,160 @@
+//! What regular asymptotic theory predicts exactly: the number of parameters,
+//! the Fisher information, and the distance it puts on parameters.
+//!
+//! For an exactly specified dense mixture with P free parameters
+//!
+//! ```text
+//! n (fit - truth)' I (fit - truth) -> chi^2_P     8 n E_X h^2 -> chi^2_P
+//! 2 (loglik(fit) - loglik(truth))  -> chi^2_P
+//! ```
+//!
+//! so each has mean P in the limit (Cramer-Rao, Wilks; `docs/theory.md`).
+
+use crate::fit::Bounds;
+use crate::loss::alignment::aligned;
+use crate::loss::density::{KroneckerLattice, breaks_along_a_line, input_density};
+use crate::model::{InputLaw, Layout, Model, Parameters, Point};
+use ndarray::{Array1, Array2};
+
+/// P and the Fisher information at a truth.
+#[derive(Clone, Debug)]
+pub struct Regularity {
+    /// Free parameters P.
+    pub parameters: usize,
+    /// E_X int p score score' dy over all packed coordinates. Shape: layout.
+    pub information: Array2<f64>,
+    layout: Layout,
+    truth: Parameters,
+    free: Vec<usize>,
+}
+
+/// Panels of the composite rule over a one-dimensional input.
+const PANELS: usize = 48;
+/// Points of the lattice over inputs of higher dimension.
+const LATTICE: usize = 4096;
+/// Half-width and nodes per smallest standard deviation of the rule over y.
+const RANGE: f64 = 9.0;
+const NODES_PER_DEVIATION: f64 = 6.0;
+
+impl Regularity {
+    /// Computes P and the information at `truth` by quadrature.
+    pub fn at(truth: &Model, bounds: &Bounds) -> Self {
+        let layout = truth.parameters.layout();
+        let free = (0..layout.len())
+            .filter(|&j| !bounds.is_pinned(j))
+            .collect();
+        Regularity {
+            parameters: bounds.dimension(),
+            information: fisher_information(truth),
+            layout,
+            truth: truth.parameters.clone(),
+            free,
+        }
+    }
+
+    /// n delta' I delta with delta the difference to the truth in packed
+    /// coordinates, experts matched to the truth's; its mean over replicates is
+    /// tr(I n Cov) with the covariance about the truth.
+    ///
+    /// NaN if the fit has another number of experts.
+    pub fn information_distance(&self, fitted: &Parameters, n: u64) -> f64 {
+        let Some(fitted) = aligned(fitted, &self.truth) else {
+            return f64::NAN;
+        };
+        let truth = self.layout.pack(&self.truth);
+        let fitted = self.layout.pack(&fitted);
+        let mut delta = Array1::zeros(truth.len());
+        for &j in &self.free {
+            delta[j] = fitted[j] - truth[j];
+        }
+        n as f64 * delta.dot(&self.information.dot(&delta))
+    }
+}
+
+/// E_X int p(y|x) score score' dy in packed coordinates.
+///
+/// d = 1: composite Gauss-Legendre between kinks; grid: exact; d > 1: a
+/// Kronecker lattice of 4096 points.
+pub fn fisher_information(model: &Model) -> Array2<f64> {
+    let parameters = &model.parameters;
+    let layout = parameters.layout();
+    let size = layout.len();
+    let mut information = Array2::zeros((size, size));
+    let mut point = Point::new(parameters);
+    let mut score = vec![0.0; size];
+    let mut add = |x: &[f64], weight: f64| {
+        let law = parameters.conditional(x);
+        let active: Vec<usize> = law.active().collect();
+        let deviations: Vec<f64> = law.variances.iter().map(|v| v.sqrt()).collect();
+        let fold =
+            |f: &dyn Fn(usize) -> f64| active.iter().map(|&i| f(i)).fold(f64::INFINITY, f64::min);
+        let low = fold(&|i| law.means[i] - RANGE * deviations[i]);
+        let high = -fold(&|i| -(law.means[i] + RANGE * deviations[i]));
+        let step = fold(&|i| deviations[i]) / NODES_PER_DEVIATION;
+        let count = ((high - low) / step).ceil() as usize;
+        let step = (high - low) / count as f64;
+        for k in 0..=count {
+            let y = low + step * k as f64;
+            let log_density = parameters.score(&layout, &mut point, x, y, &mut score);
+            let mass = weight * step * log_density.exp();
+            for a in 0..size {
+                for b in 0..=a {
+                    information[[a, b]] += mass * score[a] * score[b];
+                }
+            }
+        }
+    };
+    match &model.input {
+        InputLaw::Grid { points } => {
+            for x in points {
+                add(x, 1.0 / points.len() as f64);
+            }
+        }
+        law if law.dimension() == 0 => add(&[], 1.0),
+        law if law.dimension() == 1 => {
+            let density = input_density(law);
+            let breaks = breaks_along_a_line(law, &[parameters]);
+            let width = breaks[breaks.len() - 1] - breaks[0];
+            for pair in breaks.windows(2) {
+                let share = (pair[1] - pair[0]) / width;
+                let panels = (share * PANELS as f64).ceil().max(1.0) as usize;
+                gauss_legendre(pair[0], pair[1], panels, |x, w| add(&[x], w * density(x)));
+            }
+        }
+        law => {
+            let dimension = law.dimension();
+            let lattice = KroneckerLattice::new(dimension);
+            let (mut u, mut x) = (vec![0.0; dimension], vec![0.0; dimension]);
+            let shift = vec![0.5; dimension];
+            for k in 0..LATTICE {
+                lattice.point(k, &shift, &mut u);
+                law.at_uniforms(&u, &mut x);
+                add(&x, 1.0 / LATTICE as f64);
+            }
+        }
+    }
+    for a in 0..size {
+        for b in 0..a {
+            information[[b, a]] = information[[a, b]];
+        }
+    }
+    information
+}
+
+/// Calls `visit(x, weight)` at the nodes of the composite 5-point rule.
+fn gauss_legendre(low: f64, high: f64, panels: usize, mut visit: impl FnMut(f64, f64)) {
+    const RULE: [(f64, f64); 5] = [
+        (-0.906_179_845_938_664, 0.236_926_885_056_189_08),
+        (-0.538_469_310_105_683, 0.478_628_670_499_366_47),
+        (0.0, 0.568_888_888_888_888_9),
+        (0.538_469_310_105_683, 0.478_628_670_499_366_47),
+        (0.906_179_845_938_664, 0.236_926_885_056_189_08),
+    ];
+    let half = 0.5 * (high - low) / panels as f64;
+    for panel in 0..panels {
+        let centre = low + half * (2 * panel + 1) as f64;
+        for (node, weight) in RULE {
+            visit(centre + half * node, half * weight);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Rows: what one replicate leaves behind, one line of CSV each.
+
+use super::plan::Plan;
+use super::study::{Loss, Study};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// The result of one replicate of one cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The design hash of the study that made it.
+    pub study: String,
+    /// The cell's name.
+    pub cell: String,
+    /// The replicate, from 0.
+    pub replicate: u64,
+    /// Sample size.
+    pub n: u64,
+    /// Why the best start's fit stopped.
+    pub stop: String,
+    /// True if the maximum is certified.
+    pub converged: bool,
+    /// Where and how large, if the stop has more to say.
+    pub detail: String,
+    /// Every start with its log-likelihood and stop reason.
+    pub starts: String,
+    /// Expectation-maximisation, quasi-Newton and Newton iterations.
+    pub em: usize,
+    /// See `em`.
+    pub gradient: usize,
+    /// See `em`.
+    pub newton: usize,
+    /// Passes over the sample, over all starts.
+    pub passes: f64,
+    /// Scaled score at the fit.
+    pub scaled_score: f64,
+    /// Coordinates on the boundary of the parameter set.
+    pub on_bound: String,
+    /// Log-likelihood at the fit.
+    pub log_likelihood: f64,
+    /// Log-likelihood at the truth.
+    pub log_likelihood_truth: f64,
+    /// One value per loss of the study; NaN if the fit has none.
+    pub losses: Vec<f64>,
+    /// n delta' I delta, see [`super::constants::Regularity::information_distance`].
+    pub information_distance: f64,
+    /// Packed parameters of the fit, experts matched to the truth's.
+    pub parameters: Vec<f64>,
+    /// Wall time. The only field that differs between runs.
+    pub seconds: f64,
+}
+
+impl Row {
+    /// The value of a loss; NaN if the study does not have it.
+    pub fn loss(&self, study: &Study, loss: Loss) -> f64 {
+        let position = study.losses.iter().position(|l| *l == loss);
+        position.map_or(f64::NAN, |k| self.losses[k])
+    }
+
+    /// The likelihood-ratio statistic 2 (loglik(fit) - loglik(truth)).
+    pub fn likelihood_ratio(&self) -> f64 {
+        2.0 * (self.log_likelihood - self.log_likelihood_truth)
+    }
+
+    /// The columns of a study's rows.
+    pub fn header(study: &Study) -> Vec<String> {
+        let before = [
+            "study",
+            "cell",
+            "replicate",
+            "n",
+            "stop",
+            "converged",
+            "detail",
+            "starts",
+            "em",
+            "gradient",
+            "newton",
+            "passes",
+            "scaled_score",
+            "on_bound",
+            "log_likelihood",
+            "log_likelihood_truth",
+        ];
+        let after = ["information_distance", "parameters", "seconds"];
+        before
+            .into_iter()
+            .chain(study.losses.iter().map(|l| l.name()))
+            .chain(after)
+            .map(String::from)
+            .collect()
+    }
+
+    /// The row's fields, in the order of [`Row::header`]; numbers in the
+    /// shortest form that reads back to the same value.
+    pub fn fields(&self) -> Vec<String> {
+        let mut fields = vec![
+            self.study.clone(),
+            self.cell.clone(),
+            self.replicate.to_string(),
+            self.n.to_string(),
+            self.stop.clone(),
+            self.converged.to_string(),
+            self.detail.clone(),
+            self.starts.clone(),
+            self.em.to_string(),
+            self.gradient.to_string(),
+            self.newton.to_string(),
+            format!("{:.2}", self.passes),
+            self.scaled_score.to_string(),
+            self.on_bound.clone(),
+            self.log_likelihood.to_string(),
+            self.log_likelihood_truth.to_string(),
+        ];
+        fields.extend(self.losses.iter().map(f64::to_string));
+        fields.push(self.information_distance.to_string());
+        let parameters: Vec<String> = self.parameters.iter().map(f64::to_string).collect();
+        fields.push(parameters.join(" "));
+        fields.push(format!("{:.6}", self.seconds));
+        fields
+    }
+
+    /// Reads a record back; `None` if a field does not parse.
+    fn from_record(record: &csv::StringRecord, losses: usize) -> Option<Self> {
+        let text = |k: usize| record.get(k).map(String::from);
+        fn number<T: std::str::FromStr>(record: &csv::StringRecord, k: usize) -> Option<T> {
+            record.get(k)?.parse().ok()
+        }
+        let last = 16 + losses;
+        Some(Row {
+            study: text(0)?,
+            cell: text(1)?,
+            replicate: number(record, 2)?,
+            n: number(record, 3)?,
+            stop: text(4)?,
+            converged: number(record, 5)?,
+            detail: text(6)?,
+            starts: text(7)?,
+            em: number(record, 8)?,
+            gradient: number(record, 9)?,
+            newton: number(record, 10)?,
+            passes: number(record, 11)?,
+            scaled_score: number(record, 12)?,
+            on_bound: text(13)?,
+            log_likelihood: number(record, 14)?,
+            log_likelihood_truth: number(record, 15)?,
+            losses: (16..last)
+                .map(|k| number(record, k))
+                .collect::<Option<_>>()?,
+            information_distance: number(record, last)?,
+            parameters: record
+                .get(last + 1)?
+                .split_whitespace()
+                .map(|v| v.parse().ok())
+                .collect::<Option<_>>()?,
+            seconds: number(record, last + 2)?,
+        })
+    }
+}
+
+fn encode(fields: &[String]) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(fields).expect("writing to memory");
+    writer.into_inner().expect("writing to memory")
+}
+
+/// The rows of a study on disk: appended and flushed one by one, locked against
+/// a second writer.
+#[derive(Debug)]
+pub struct RowFile {
+    path: PathBuf,
+    file: File,
+    /// The rows already there.
+    pub rows: Vec<Row>,
+}
+
+impl RowFile {
+    /// Opens or creates `folder/rows.csv` for appending. A torn last line, as a
+    /// killed run leaves it, is dropped.
+    ///
+    /// # Errors
+    /// [`Error::File`]; [`Error::Input`] if a row belongs to another study,
+    /// stands twice or does not parse. Nothing is changed on disk then.
+    pub fn open(folder: &Path, plan: &Plan) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
+        let path = folder.join("rows.csv");
+        let failed = |action: &'static str| {
+            let path = path.clone();
+            move |e: std::io::Error| Error::file(&path, action, &e)
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(failed("open"))?;
+        if file.try_lock().is_err() {
+            return Err(Error::input(&path, "", "another run is writing these rows"));
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed("read"))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let rows = parse(&path, &text[..whole], plan)?;
+        if whole < text.len() {
+            file.set_len(whole as u64).map_err(failed("truncate"))?;
+        }
+        if whole == 0 {
+            file.write_all(&encode(&Row::header(&plan.study)))
+                .map_err(failed("write"))?;
+        }
+        file.seek(SeekFrom::End(0)).map_err(failed("seek in"))?;
+        Ok(RowFile { path, file, rows })
+    }
+
+    /// Appends one row in a single write.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn append(&mut self, row: Row) -> Result<()> {
+        self.file
+            .write_all(&encode(&row.fields()))
+            .and_then(|()| self.file.flush())
+            .map_err(|e| Error::file(&self.path, "write", &e))?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Puts the rows in plan order, so that the file does not depend on the
+    /// order in which threads finished. The old file is replaced at once.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn sort(&mut self, plan: &Plan) -> Result<()> {
+        let position: HashMap<&str, usize> = plan
+            .cells
+            .iter()
+            .enumerate()
+            .map(|(k, cell)| (cell.name.as_str(), k))
+            .collect();
+        let key = |row: &Row| {
+            let cell = position.get(row.cell.as_str()).copied();
+            (cell.unwrap_or(usize::MAX), row.replicate)
+        };
+        if self.rows.is_sorted_by_key(key) {
+            return Ok(());
+        }
+        self.rows.sort_by_key(key);
+        let mut bytes = encode(&Row::header(&plan.study));
+        for row in &self.rows {
+            bytes.extend(encode(&row.fields()));
+        }
+        let temporary = self.path.with_extension("csv.new");
+        std::fs::write(&temporary, bytes).map_err(|e| Error::file(&temporary, "write", &e))?;
+        std::fs::rename(&temporary, &self.path).map_err(|e| Error::file(&self.path, "replace", &e))
+    }
+}
+
+/// Reads rows for a report: `rows.csv`, or `rows.csv.gz` as recorded in the
+/// repository.
+///
+/// # Errors
+/// [`Error::File`] if neither can be read; [`Error::Input`] as
+/// [`RowFile::open`].
+pub fn read_rows(folder: &Path, plan: &Plan) -> Result<Vec<Row>> {
+    let plain = folder.join("rows.csv");
+    let packed = folder.join("rows.csv.gz");
+    if !plain.exists() && packed.exists() {
+        let file = File::open(&packed).map_err(|e| Error::file(&packed, "read", &e))?;
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(file)
+            .read_to_string(&mut text)
+            .map_err(|e| Error::file(&packed, "read", &e))?;
+        return parse(&packed, &text, plan);
+    }
+    let text = crate::error::read_text(&plain)?;
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    parse(&plain, &text[..whole], plan)
+}
+
+fn parse(path: &Path, text: &str, plan: &Plan) -> Result<Vec<Row>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let at = |line: Option<usize>, key: &str, message: String| Error::Input {
+        path: path.to_path_buf(),
+        line,
+        key: key.to_string(),
+        message,
+    };
+    let other_study = |line, found: &str| {
+        at(
+            line,
+            "study",
+            format!(
+                "rows of another study or of an older version of this one ({found}, now {}); \
+                 choose another folder with --out or move the rows away",
+                plan.hash
+            ),
+        )
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let header = reader
+        .headers()
+        .map_err(|e| at(Some(1), "", e.to_string()))?;
+    if header.iter().ne(Row::header(&plan.study)) {
+        return Err(other_study(Some(1), "other columns"));
+    }
+    let losses = plan.study.losses.len();
+    let mut rows = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| at(None, "", e.to_string()))?;
+        let line = record.position().map(|p| p.line() as usize);
+        let row = Row::from_record(&record, losses)
+            .ok_or_else(|| at(line, "", "not a row of this format".to_string()))?;
+        if row.study != plan.hash {
+            return Err(other_study(line, &row.study));
+        }
+        if !seen.insert((row.cell.clone(), row.replicate)) {
+            let name = format!("{}/{}", row.cell, row.replicate);
+            return Err(at(line, "replicate", format!("{name} stands twice")));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}

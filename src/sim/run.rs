@@ -1,0 +1,288 @@
+//! Runs what is missing.
+
+use super::plan::{Cell, Plan};
+use super::row::{Row, RowFile};
+use super::study::{Loss, Study};
+use crate::backend::{Backend, Cpu};
+use crate::error::{Error, Result};
+use crate::fit::{self, MultiStart, StartContext};
+use crate::loss::alignment::aligned;
+use crate::loss::density::{DensityDistance, Effort, density_distance};
+use crate::loss::divergence::Wanted;
+use crate::loss::voronoi::voronoi_loss;
+use crate::model::{Data, Model, Parameters, draw_sample};
+use crate::rng::{Purpose, Stream};
+use rayon::prelude::*;
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc;
+use std::time::Instant;
+
+/// What to run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Request {
+    /// Threads; `None` takes all cores.
+    pub jobs: Option<usize>,
+    /// Runs only cells whose name contains this.
+    pub only: Option<String>,
+    /// Runs two replicates of each cell, to see that a study works.
+    pub smoke: bool,
+}
+
+/// A replicate to run.
+struct Task<'a> {
+    cell: &'a Cell,
+    replicate: u64,
+}
+
+/// Runs every replicate that `file` does not hold yet, calling `progress` after
+/// each row with (rows of data done, rows of data in all, the row).
+///
+/// # Errors
+/// [`Error::File`] if a row cannot be written; [`Error::Value`] if `only`
+/// matches no cell or the thread pool cannot be built.
+pub fn run(
+    plan: &Plan,
+    file: &mut RowFile,
+    request: &Request,
+    mut progress: impl FnMut(u64, u64, &Row),
+) -> Result<()> {
+    let cells: Vec<&Cell> = plan
+        .cells
+        .iter()
+        .filter(|c| {
+            request
+                .only
+                .as_deref()
+                .is_none_or(|part| c.name.contains(part))
+        })
+        .collect();
+    if cells.is_empty() {
+        let known: Vec<&str> = plan.cells.iter().map(|c| c.name.as_str()).collect();
+        return Err(Error::value(
+            "--only",
+            format!(
+                "no cell's name contains it; the cells are {}",
+                known.join(" ")
+            ),
+        ));
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(request.jobs.unwrap_or(0))
+        .build()
+        .map_err(|e| Error::value("--jobs", e.to_string()))?;
+    let first = if request.smoke {
+        plan.first_replicates().min(2)
+    } else {
+        plan.first_replicates()
+    };
+    run_up_to(plan, file, &pool, &cells, first, &mut progress)?;
+    if !request.smoke && request.only.is_none() {
+        let all = target_replicates(plan, &file.rows);
+        run_up_to(plan, file, &pool, &cells, all, &mut progress)?;
+    }
+    file.sort(plan)
+}
+
+/// Replicates each cell is to have, from the rows of the pilot.
+pub fn target_replicates(plan: &Plan, rows: &[Row]) -> u64 {
+    let first = plan.first_replicates();
+    let mut by_cell: HashMap<&str, Vec<&Row>> = HashMap::new();
+    for row in rows.iter().filter(|r| r.replicate < first && r.converged) {
+        by_cell.entry(&row.cell).or_default().push(row);
+    }
+    plan.replicates(|cell: &Cell, loss: Loss| {
+        let rows = by_cell.get(cell.name.as_str());
+        let mut pilot: Vec<(u64, f64)> = rows
+            .into_iter()
+            .flatten()
+            .map(|row| (row.replicate, row.loss(&plan.study, loss)))
+            .collect();
+        // Rows come in any order; sums must not.
+        pilot.sort_by_key(|(replicate, _)| *replicate);
+        pilot.into_iter().map(|(_, loss)| loss).collect()
+    })
+}
+
+fn run_up_to(
+    plan: &Plan,
+    file: &mut RowFile,
+    pool: &rayon::ThreadPool,
+    cells: &[&Cell],
+    replicates: u64,
+    progress: &mut impl FnMut(u64, u64, &Row),
+) -> Result<()> {
+    let done: HashSet<(String, u64)> = file
+        .rows
+        .iter()
+        .map(|row| (row.cell.clone(), row.replicate))
+        .collect();
+    // Replicates in the outer loop: a run that is cut short has all cells.
+    // Large samples first within each, so that threads end together.
+    let mut order: Vec<&Cell> = cells.to_vec();
+    order.sort_by_key(|c| std::cmp::Reverse(c.n));
+    let tasks: Vec<Task> = (0..replicates)
+        .flat_map(|replicate| order.iter().map(move |&cell| Task { cell, replicate }))
+        .filter(|t| !done.contains(&(t.cell.name.clone(), t.replicate)))
+        .collect();
+    let total: u64 = tasks.iter().map(|t| t.cell.n).sum();
+    let mut finished = 0;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pool.install(|| {
+                // A failed send means that the writer gave up: stop early.
+                let _ = tasks.par_iter().try_for_each_with(sender, |sender, task| {
+                    sender
+                        .send(replicate(plan, task.cell, task.replicate))
+                        .map_err(|_| ())
+                });
+            });
+        });
+        for row in receiver {
+            let row = row?;
+            finished += row.n;
+            progress(finished, total, &row);
+            file.append(row)?;
+        }
+        Ok(())
+    })
+}
+
+/// One replicate with all that led to its row, for `replay`.
+#[derive(Debug)]
+pub struct Replay {
+    /// The row.
+    pub row: Row,
+    /// Every start's outcome.
+    pub outcomes: MultiStart,
+}
+
+/// Computes the row of one replicate.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replicate(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Row> {
+    Ok(replay(plan, cell, replicate)?.row)
+}
+
+/// Computes one replicate and keeps every start's outcome.
+///
+/// # Errors
+/// [`Error::Value`] if a start does not fit the study; how a fit ends is in the
+/// row, never an error.
+pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
+    let clock = Instant::now();
+    let study = &plan.study;
+    let truth = &plan.truths[cell.truth];
+    let stream = |name: &str, purpose: Purpose| Stream::named(study.seed, name, replicate, purpose);
+    let data = draw_sample(
+        &truth.model,
+        cell.n as usize,
+        &stream(&cell.data_name, Purpose::Data),
+    );
+    let context = StartContext {
+        template: &truth.model.parameters,
+        truth: Some(&truth.model.parameters),
+        data: &data,
+        bounds: &truth.bounds,
+    };
+    let start = |k: usize| stream(&cell.name, Purpose::Start(k as u32));
+    let outcomes = fit::fit(&Cpu, context, &cell.starts, start, &study.fit.options())?;
+    let row = row_of(plan, cell, replicate, &data, &outcomes, clock)?;
+    Ok(Replay { row, outcomes })
+}
+
+fn row_of(
+    plan: &Plan,
+    cell: &Cell,
+    replicate: u64,
+    data: &Data,
+    outcomes: &MultiStart,
+    clock: Instant,
+) -> Result<Row> {
+    let study = &plan.study;
+    let truth = &plan.truths[cell.truth];
+    let best = outcomes.best();
+    let starts: Vec<String> = cell
+        .starts
+        .iter()
+        .zip(&outcomes.outcomes)
+        .map(|(start, o)| format!("{} {} {}", start.name(), o.log_likelihood, o.stop.name()))
+        .collect();
+    let on_bound: Vec<String> = best.on_bound.iter().map(ToString::to_string).collect();
+    let detail = best.stop.to_string();
+    let work: usize = outcomes.outcomes.iter().map(|o| o.effort.rows).sum();
+    let usable = best.log_likelihood.is_finite();
+    let fitted = if usable {
+        aligned(&best.parameters, &truth.model.parameters)
+            .unwrap_or_else(|| best.parameters.clone())
+    } else {
+        best.parameters.clone()
+    };
+    let losses = if usable {
+        losses(study, &truth.model, &fitted)?
+    } else {
+        vec![f64::NAN; study.losses.len()]
+    };
+    let parameters = match study.record_parameters {
+        true => fitted.layout().pack(&fitted),
+        false => Vec::new(),
+    };
+    Ok(Row {
+        study: plan.hash.clone(),
+        cell: cell.name.clone(),
+        replicate,
+        n: cell.n,
+        stop: best.stop.name().to_string(),
+        converged: best.stop.is_converged(),
+        detail: if detail == best.stop.name() {
+            String::new()
+        } else {
+            detail
+        },
+        starts: starts.join("; "),
+        em: best.effort.em,
+        gradient: best.effort.gradient,
+        newton: best.effort.newton,
+        passes: work as f64 / cell.n as f64,
+        scaled_score: best.scaled_score,
+        on_bound: on_bound.join(" "),
+        log_likelihood: best.log_likelihood,
+        log_likelihood_truth: Cpu.log_likelihood(&truth.model.parameters, data),
+        losses,
+        information_distance: truth.regularity.information_distance(&fitted, cell.n),
+        parameters,
+        seconds: clock.elapsed().as_secs_f64(),
+    })
+}
+
+/// The study's losses of one fit.
+fn losses(study: &Study, truth: &Model, fitted: &Parameters) -> Result<Vec<f64>> {
+    let of_density = |loss: &Loss| loss.voronoi(truth.parameters.gate.kind).is_none();
+    let wanted = match study.losses.contains(&Loss::TvMean) {
+        true => Wanted::All,
+        false => Wanted::Smooth,
+    };
+    let distance: Option<DensityDistance> = study
+        .losses
+        .iter()
+        .any(of_density)
+        .then(|| density_distance(truth, fitted, wanted, Effort::default()))
+        .transpose()?;
+    study
+        .losses
+        .iter()
+        .map(|loss| match (loss, &distance) {
+            (Loss::HellingerMean, Some(d)) => Ok(d.hellinger.value),
+            (Loss::HellingerSqMean, Some(d)) => Ok(d.hellinger_sq.value),
+            (Loss::TvMean, Some(d)) => Ok(d.total_variation.value),
+            (Loss::KlMean, Some(d)) => Ok(d.kullback_leibler.value),
+            (loss, _) => {
+                let voronoi = loss
+                    .voronoi(truth.parameters.gate.kind)
+                    .expect("losses are of densities or Voronoi losses");
+                voronoi_loss(voronoi, fitted, truth)
+            }
+        })
+        .collect()
+}
