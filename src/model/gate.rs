@@ -80,7 +80,7 @@ pub struct LogWeight {
     pub first: f64,
     /// s''
     pub second: f64,
-    /// The score by which competition selects; equals `value` for routers.
+    /// The score by which competition selects.
     pub selection: f64,
 }
 
@@ -103,6 +103,42 @@ impl Response {
             Response::Square => (0.5 * t * t, t, 1.0),
         }
     }
+
+    /// log rho and its two derivatives at t, exact where rho itself underflows.
+    ///
+    /// Where rho = 0 the value is -inf and the derivatives are given as 0, so
+    /// that an expert of weight zero pulls at nothing.
+    #[inline]
+    pub fn log_derivatives(self, t: f64) -> (f64, f64, f64) {
+        match self {
+            Response::Softplus if t < -30.0 => {
+                // log log(1 + e^t) = t - e^t / 2 + O(e^2t)
+                let e = t.exp();
+                (t - 0.5 * e, 1.0 - 0.5 * e, -0.5 * e)
+            }
+            Response::Softplus => {
+                let (rho, first, second) = softplus_derivatives(t);
+                let slope = first / rho;
+                (rho.ln(), slope, second / rho - slope * slope)
+            }
+            _ if t == 0.0 => (f64::NEG_INFINITY, 0.0, 0.0),
+            Response::Absolute => (t.abs().ln(), 1.0 / t, -1.0 / (t * t)),
+            Response::Square => {
+                let value = 2.0 * t.abs().ln() - std::f64::consts::LN_2;
+                (value, 2.0 / t, -2.0 / (t * t))
+            }
+        }
+    }
+
+    /// A score in the same order as rho that neither underflows nor ties where
+    /// rho does not.
+    #[inline]
+    fn selection(self, t: f64) -> f64 {
+        match self {
+            Response::Softplus => t,
+            Response::Absolute | Response::Square => t.abs(),
+        }
+    }
 }
 
 impl GateKind {
@@ -117,9 +153,6 @@ impl GateKind {
     }
 
     /// The log-weight at `driver`, without the additive bias.
-    ///
-    /// For normalised weights log rho is -inf where rho = 0; its derivatives are
-    /// then reported as 0, so that an expert of weight zero pulls at nothing.
     #[inline]
     pub fn log_weight(self, driver: f64) -> LogWeight {
         let (value, first, second, selection) = match self {
@@ -128,21 +161,17 @@ impl GateKind {
                 weights: Weights::Softmax,
                 kappa,
             } => {
-                let (rho, d1, d2) = response.derivatives(driver);
-                (kappa * rho, kappa * d1, kappa * d2, rho)
+                let (rho, first, second) = response.derivatives(driver);
+                let score = response.selection(driver);
+                (kappa * rho, kappa * first, kappa * second, score)
             }
             GateKind::Competition {
                 response,
                 weights: Weights::Normalised,
                 ..
             } => {
-                let (rho, d1, d2) = response.derivatives(driver);
-                if rho > 0.0 {
-                    let slope = d1 / rho;
-                    (rho.ln(), slope, d2 / rho - slope * slope, rho)
-                } else {
-                    (f64::NEG_INFINITY, 0.0, 0.0, rho)
-                }
+                let (value, first, second) = response.log_derivatives(driver);
+                (value, first, second, response.selection(driver))
             }
             GateKind::Softmax => (driver, 1.0, 0.0, driver),
             GateKind::Sigmoid => {
