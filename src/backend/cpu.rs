@@ -1,7 +1,7 @@
 //! The reference: plain loops in f64, written to be read.
 
 use super::{Backend, Derivatives, EmStatistics, ExpertStatistics};
-use crate::model::{Data, Expert, ExpertGate, Layout, Parameters, Point};
+use crate::model::{Atom, Data, Expert, ExpertGate, Layout, Parameters, Point};
 use crate::num::sum::CompensatedSum;
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
@@ -65,13 +65,32 @@ impl Backend for Cpu {
             log_likelihood: log_likelihood.value(),
             gradient: Array1::zeros(size),
             hessian: Array2::zeros((size, size)),
-            outer: Array2::zeros((size, size)),
         };
         for block in &blocks {
             total.gradient += &block.gradient;
             total.hessian += &block.hessian;
-            total.outer += &block.outer;
         }
+        total
+    }
+
+    fn score_outer(&self, parameters: &Parameters, data: &Data) -> Array2<f64> {
+        let layout = parameters.layout();
+        let size = layout.len();
+        let blocks = in_blocks(data, |rows| {
+            let mut point = Point::new(parameters);
+            let mut one = vec![0.0; size];
+            let mut sum = Array2::<f64>::zeros((size, size));
+            for n in rows {
+                let (x, y) = data.row(n);
+                parameters.score(&layout, &mut point, x, y, &mut one);
+                for (mut row, a) in sum.rows_mut().into_iter().zip(&one) {
+                    row.iter_mut().zip(&one).for_each(|(s, b)| *s += a * b);
+                }
+            }
+            sum
+        });
+        let mut total = Array2::zeros((size, size));
+        blocks.iter().for_each(|block| total += block);
         total
     }
 
@@ -109,25 +128,7 @@ fn in_blocks<T: Send>(data: &Data, work: impl Fn(Range<usize>) -> T + Sync) -> V
     }
 }
 
-/// One of an expert's drivers (mean, log-variance, gate) at one observation.
-#[derive(Clone, Copy, Default)]
-struct Driver {
-    /// First packed coordinate; `ABSENT` if the driver has none.
-    offset: usize,
-    /// Number of coordinates it is linear in to first order.
-    length: usize,
-    /// Derivative of log-weight + log normal density.
-    joint: f64,
-    /// Derivative of the log-weight.
-    weight: f64,
-}
-
-const MEAN: usize = 0;
-const VARIANCE: usize = 1;
-const GATE: usize = 2;
-const ABSENT: usize = usize::MAX;
-
-/// Accumulates gradient, Hessian and outer products over rows.
+/// Accumulates gradient and Hessian over rows.
 ///
 /// With R = sum_i r_i a_i' and W = sum_i w_i s_i' (packed vectors; the notation
 /// of `model::score`) the score is R - W and the Hessian of one row is
@@ -136,58 +137,155 @@ const ABSENT: usize = usize::MAX;
 /// sum_i [r_i (a_i'' + a_i' a_i'^T) - w_i (s_i'' + s_i' s_i'^T)] - R R^T + W W^T
 /// ```
 ///
-/// whose last two terms are the symmetric part of -(R - W)(R + W)^T.
+/// The sum is one block per expert; the last two terms are the symmetric part of
+/// -(R - W)(R + W)^T.
 struct SecondOrder<'a> {
     parameters: &'a Parameters,
-    layout: &'a Layout,
     point: Point,
-    drivers: Vec<[Driver; 3]>,
-    /// Gradient of each driver in its coordinates, `stride` apart.
-    features: Vec<f64>,
-    stride: usize,
+    blocks: Vec<ExpertBlock>,
     log_likelihood: f64,
     /// R and W of the current row, then R - W and R + W.
     joint: Vec<f64>,
     weight: Vec<f64>,
     gradient: Vec<f64>,
-    /// Blocks of one expert: a driver with itself, and each pair of its drivers
-    /// once.
-    diagonal: Vec<f64>,
-    pairs: Vec<f64>,
-    /// sum (R - W)(R + W)^T and sum (R - W)(R - W)^T.
+    /// sum (R - W)(R + W)^T
     cross: Vec<f64>,
-    outer: Vec<f64>,
+}
+
+/// The Hessian's block of one expert, in the order mean, log-variance, gate.
+struct ExpertBlock {
+    /// Packed coordinate of each entry; the gate has none for the last expert.
+    offsets: Vec<usize>,
+    /// Entries of the mean; the next is the log-variance, the rest the gate.
+    mean: usize,
+    /// Gradients of the entries' drivers in the current row.
+    features: Vec<f64>,
+    /// a_i' and s_i' of the current row.
+    joint: Vec<f64>,
+    weight: Vec<f64>,
+    /// Lower triangle of the block.
+    sums: Vec<f64>,
+}
+
+impl ExpertBlock {
+    fn new(parameters: &Parameters, layout: &Layout, i: usize) -> Self {
+        let expert = &parameters.experts[i];
+        let mean = mean_length(expert);
+        let start = layout.mean_offset(i);
+        let mut offsets: Vec<usize> = (start..start + mean).collect();
+        offsets.push(layout.variance_offset(i));
+        if let Some(start) = layout.gate_offset(i) {
+            offsets.extend(start..start + gate_length(expert));
+        }
+        let size = offsets.len();
+        ExpertBlock {
+            offsets,
+            mean,
+            features: vec![1.0; size],
+            joint: vec![0.0; size],
+            weight: vec![0.0; size],
+            sums: vec![0.0; size * size],
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, expert: &Expert, atom: &Atom, x: &[f64]) {
+        let (r, w) = (atom.responsibility, atom.weight);
+        let precision = 1.0 / expert.variance;
+        let scaled = atom.residual * precision;
+        let square = atom.residual * scaled;
+        let gate = &atom.log_weight;
+        let routed = matches!(expert.gate, ExpertGate::Router { .. });
+        // Derivatives of the log-weight in the mean and in the gate's own driver.
+        let (by_mean, by_own) = if routed {
+            ((0.0, 0.0), (gate.first, gate.second))
+        } else {
+            ((gate.first, gate.second), (1.0, 0.0))
+        };
+
+        let size = self.offsets.len();
+        let mean = self.mean;
+        atom.mean_features(expert, x, &mut self.features[..mean]);
+        if routed && size > mean + 1 {
+            self.features[mean + 1..size - 1].copy_from_slice(x);
+        }
+        for a in 0..mean {
+            self.joint[a] = (by_mean.0 + scaled) * self.features[a];
+            self.weight[a] = by_mean.0 * self.features[a];
+        }
+        self.joint[mean] = 0.5 * (square - 1.0);
+        for a in mean + 1..size {
+            self.weight[a] = by_own.0 * self.features[a];
+            self.joint[a] = self.weight[a];
+        }
+
+        for a in 0..size {
+            let (joint, weight) = (r * self.joint[a], w * self.weight[a]);
+            let row = &mut self.sums[a * size..a * size + a + 1];
+            for (b, sum) in row.iter_mut().enumerate() {
+                *sum += joint * self.joint[b] - weight * self.weight[b];
+            }
+        }
+        // Second derivatives of log-weight and log normal density.
+        let of_mean = (r - w) * by_mean.1 - r * precision;
+        for a in 0..mean {
+            let value = of_mean * self.features[a];
+            for b in 0..=a {
+                self.sums[a * size + b] += value * self.features[b];
+            }
+            self.sums[mean * size + a] -= r * scaled * self.features[a];
+        }
+        self.sums[mean * size + mean] -= 0.5 * r * square;
+        if by_own.1 != 0.0 {
+            let of_gate = (r - w) * by_own.1;
+            for a in mean + 1..size {
+                for b in mean + 1..=a {
+                    self.sums[a * size + b] += of_gate * self.features[a] * self.features[b];
+                }
+            }
+        }
+        self.add_curved_mean(expert, atom, x);
+    }
+
+    /// The part from the curvature of a nonlinear mean.
+    #[inline]
+    fn add_curved_mean(&mut self, expert: &Expert, atom: &Atom, x: &[f64]) {
+        let activation = atom.activation;
+        if activation.second == 0.0 && expert.scale.is_none() {
+            return;
+        }
+        let size = self.offsets.len();
+        let score = atom.mean_score(expert);
+        let hidden = usize::from(expert.scale.is_some());
+        let with_one = |j: usize| if j < x.len() { x[j] } else { 1.0 };
+        let curvature = score * expert.scale.unwrap_or(1.0) * activation.second;
+        for a in 0..=x.len() {
+            let row = (hidden + a) * size;
+            for b in 0..=a {
+                self.sums[row + hidden + b] += curvature * with_one(a) * with_one(b);
+            }
+            if expert.scale.is_some() {
+                self.sums[row] += score * activation.first * with_one(a);
+            }
+        }
+    }
 }
 
 impl<'a> SecondOrder<'a> {
     fn new(parameters: &'a Parameters, layout: &'a Layout) -> Self {
-        let count = parameters.experts.len();
-        let stride = parameters.dimension() + 2;
         let size = layout.len();
-        let mut drivers = vec![[Driver::default(); 3]; count];
-        for (i, expert) in parameters.experts.iter().enumerate() {
-            drivers[i][MEAN].offset = layout.mean_offset(i);
-            drivers[i][MEAN].length = mean_length(expert);
-            drivers[i][VARIANCE].offset = layout.variance_offset(i);
-            drivers[i][VARIANCE].length = 1;
-            drivers[i][GATE].offset = layout.gate_offset(i).unwrap_or(ABSENT);
-            drivers[i][GATE].length = gate_length(expert);
-        }
+        let count = parameters.experts.len();
         SecondOrder {
             parameters,
-            layout,
             point: Point::new(parameters),
-            drivers,
-            features: vec![0.0; 3 * count * stride],
-            stride,
+            blocks: (0..count)
+                .map(|i| ExpertBlock::new(parameters, layout, i))
+                .collect(),
             log_likelihood: 0.0,
             joint: vec![0.0; size],
             weight: vec![0.0; size],
             gradient: vec![0.0; size],
-            diagonal: vec![0.0; size * size],
-            pairs: vec![0.0; size * size],
             cross: vec![0.0; size * size],
-            outer: vec![0.0; size * size],
         }
     }
 
@@ -196,11 +294,16 @@ impl<'a> SecondOrder<'a> {
         self.log_likelihood += self.point.observe(self.parameters, x, y);
         self.joint.fill(0.0);
         self.weight.fill(0.0);
-        for i in 0..self.drivers.len() {
-            let atom = &self.point.atoms[i];
-            if atom.weight > 0.0 || atom.responsibility > 0.0 {
-                self.add_expert(i, x);
-                self.add_curved_mean(i, x);
+        let experts = self.parameters.experts.iter().zip(&self.point.atoms);
+        for (block, (expert, atom)) in self.blocks.iter_mut().zip(experts) {
+            let (r, w) = (atom.responsibility, atom.weight);
+            if r == 0.0 && w == 0.0 {
+                continue;
+            }
+            block.add(expert, atom, x);
+            for (k, &offset) in block.offsets.iter().enumerate() {
+                self.joint[offset] += r * block.joint[k];
+                self.weight[offset] += w * block.weight[k];
             }
         }
         for (joint, weight) in self.joint.iter_mut().zip(&mut self.weight) {
@@ -214,133 +317,30 @@ impl<'a> SecondOrder<'a> {
                 .iter_mut()
                 .zip(&self.weight)
                 .for_each(|(c, q)| *c += score * q);
-            let outer = &mut self.outer[a * size..(a + 1) * size];
-            outer
-                .iter_mut()
-                .zip(&self.joint)
-                .for_each(|(o, s)| *o += score * s);
-        }
-    }
-
-    /// Expert i's entries of R and W, and the Hessian's block of its own.
-    #[inline]
-    fn add_expert(&mut self, i: usize, x: &[f64]) {
-        let expert = &self.parameters.experts[i];
-        let atom = &self.point.atoms[i];
-        let (r, w) = (atom.responsibility, atom.weight);
-        let precision = 1.0 / expert.variance;
-        let scaled = atom.residual * precision;
-        let square = atom.residual * scaled;
-        let gate = &atom.log_weight;
-        let routed = matches!(expert.gate, ExpertGate::Router { .. });
-        let none = (0.0, 0.0);
-        let curve = (gate.first, gate.second);
-        let (by_mean, by_own) = if routed {
-            (none, curve)
-        } else {
-            (curve, (1.0, 0.0))
-        };
-
-        let drivers = &mut self.drivers[i];
-        (drivers[MEAN].weight, drivers[MEAN].joint) = (by_mean.0, by_mean.0 + scaled);
-        drivers[VARIANCE].joint = 0.5 * (square - 1.0);
-        (drivers[GATE].weight, drivers[GATE].joint) = (by_own.0, by_own.0);
-        let drivers = self.drivers[i];
-        let second = [
-            (r - w) * by_mean.1 - r * precision,
-            -0.5 * r * square,
-            (r - w) * by_own.1,
-        ];
-
-        let base = 3 * i * self.stride;
-        atom.mean_features(
-            expert,
-            x,
-            &mut self.features[base..base + drivers[MEAN].length],
-        );
-        self.features[base + self.stride] = 1.0;
-        let own = &mut self.features[base + 2 * self.stride..base + 3 * self.stride];
-        if routed {
-            own[..x.len()].copy_from_slice(x);
-            own[x.len()] = 1.0;
-        } else {
-            own[0] = 1.0;
-        }
-
-        let size = self.joint.len();
-        for k in 0..3 {
-            let p = drivers[k];
-            if p.offset == ABSENT {
-                continue;
-            }
-            let rows = &self.features[base + k * self.stride..][..p.length];
-            for (a, feature) in rows.iter().enumerate() {
-                self.joint[p.offset + a] += r * p.joint * feature;
-                self.weight[p.offset + a] += w * p.weight * feature;
-            }
-            for (l, q) in drivers[..=k].iter().enumerate() {
-                let mut value = r * p.joint * q.joint - w * p.weight * q.weight;
-                if k == l {
-                    value += second[k];
-                } else if (k, l) == (VARIANCE, MEAN) {
-                    value -= r * scaled;
-                }
-                let target = if k == l {
-                    &mut self.diagonal
-                } else {
-                    &mut self.pairs
-                };
-                let columns = &self.features[base + l * self.stride..][..q.length];
-                for (a, fa) in rows.iter().enumerate() {
-                    let row = &mut target[(p.offset + a) * size + q.offset..][..q.length];
-                    let scaled = value * fa;
-                    row.iter_mut()
-                        .zip(columns)
-                        .for_each(|(t, fb)| *t += scaled * fb);
-                }
-            }
-        }
-    }
-
-    /// The part of the Hessian from the curvature of a nonlinear mean.
-    #[inline]
-    fn add_curved_mean(&mut self, i: usize, x: &[f64]) {
-        let expert = &self.parameters.experts[i];
-        let activation = self.point.atoms[i].activation;
-        if activation.second == 0.0 && expert.scale.is_none() {
-            return;
-        }
-        let score = self.point.atoms[i].mean_score(expert);
-        let size = self.joint.len();
-        let start = self.layout.mean_offset(i);
-        let hidden = start + usize::from(expert.scale.is_some());
-        let with_one = |j: usize| if j < x.len() { x[j] } else { 1.0 };
-        let curvature = score * expert.scale.unwrap_or(1.0) * activation.second;
-        for a in 0..=x.len() {
-            for b in 0..=x.len() {
-                self.diagonal[(hidden + a) * size + hidden + b] +=
-                    curvature * with_one(a) * with_one(b);
-            }
-            if expert.scale.is_some() {
-                let mixed = score * activation.first * with_one(a);
-                self.pairs[start * size + hidden + a] += mixed;
-            }
         }
     }
 
     fn finish(self) -> Derivatives {
         let size = self.joint.len();
-        let square = |values: Vec<f64>| {
-            Array2::from_shape_vec((size, size), values).expect("allocated as size by size")
-        };
-        let pairs = square(self.pairs);
-        let cross = square(self.cross);
-        let symmetric = &pairs + &pairs.t() - 0.5 * (&cross + &cross.t());
+        let cross =
+            Array2::from_shape_vec((size, size), self.cross).expect("allocated as size by size");
+        let mut hessian = -0.5 * (&cross + &cross.t());
+        for block in &self.blocks {
+            let width = block.offsets.len();
+            for (a, &row) in block.offsets.iter().enumerate() {
+                for (b, &column) in block.offsets[..=a].iter().enumerate() {
+                    let value = block.sums[a * width + b];
+                    hessian[[row, column]] += value;
+                    if a != b {
+                        hessian[[column, row]] += value;
+                    }
+                }
+            }
+        }
         Derivatives {
             log_likelihood: self.log_likelihood,
             gradient: Array1::from(self.gradient),
-            hessian: square(self.diagonal) + symmetric,
-            outer: square(self.outer),
+            hessian,
         }
     }
 }

@@ -22,6 +22,9 @@ pub trait Backend: Sync {
     /// The log-likelihood with first and second derivatives.
     fn derivatives(&self, parameters: &Parameters, data: &Data) -> Derivatives;
 
+    /// sum_n score_n score_n^T, positive semidefinite everywhere. Shape: P, P.
+    fn score_outer(&self, parameters: &Parameters, data: &Data) -> Array2<f64>;
+
     /// What one step of expectation maximisation needs.
     fn em_statistics(&self, parameters: &Parameters, data: &Data) -> EmStatistics;
 }
@@ -35,8 +38,6 @@ pub struct Derivatives {
     pub gradient: Array1<f64>,
     /// Its Hessian. Shape: P, P.
     pub hessian: Array2<f64>,
-    /// sum_n score_n score_n^T. Shape: P, P.
-    pub outer: Array2<f64>,
 }
 
 /// Sums over rows for one expectation-maximisation step (`docs/methods.md`).

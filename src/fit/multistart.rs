@@ -140,21 +140,30 @@ pub fn fit(
         Some(_) => polish_distinct(backend, full, context.bounds, options, first),
     };
     let mut best = 0;
-    for (k, outcome) in outcomes.iter().enumerate() {
-        if rank(outcome) > rank(&outcomes[best]) {
+    for k in 1..outcomes.len() {
+        if is_better(&outcomes[k], &outcomes[best]) {
             best = k;
         }
     }
     Ok(MultiStart { outcomes, best })
 }
 
-/// The log-likelihood, -inf where it is not a number.
-fn rank(outcome: &Outcome) -> f64 {
-    if outcome.log_likelihood.is_nan() {
-        f64::NEG_INFINITY
-    } else {
-        outcome.log_likelihood
+/// Log-likelihoods that differ by less are those of one maximum: two different
+/// maxima agree so closely with probability 0, two labellings of one always.
+const SAME: f64 = 1e-6;
+
+/// A larger log-likelihood is better; among equals, a certified one. One that is
+/// not a number is worse than any.
+fn is_better(a: &Outcome, b: &Outcome) -> bool {
+    let value = |o: &Outcome| match o.log_likelihood.is_nan() {
+        true => f64::NEG_INFINITY,
+        false => o.log_likelihood,
+    };
+    let gain = value(a) - value(b);
+    if gain.abs() < SAME && a.stop.is_converged() != b.stop.is_converged() {
+        return a.stop.is_converged();
     }
+    gain > 0.0
 }
 
 /// Polishes pilot outcomes on all rows, each distinct maximum once.
@@ -181,11 +190,9 @@ fn polish_distinct(
     outcomes
 }
 
-/// True if two certified outcomes have the same log-likelihood to the accuracy
-/// of the certificate: two different maxima agree so closely with probability 0,
-/// two labellings of one maximum always.
+/// True if two certified outcomes are the same maximum.
 fn same_maximum(a: &Outcome, b: &Outcome) -> bool {
     a.stop.is_converged()
         && b.stop.is_converged()
-        && (a.log_likelihood - b.log_likelihood).abs() < 1e-6
+        && (a.log_likelihood - b.log_likelihood).abs() < SAME
 }

@@ -34,7 +34,7 @@ impl Default for NewtonOptions {
     fn default() -> Self {
         NewtonOptions {
             max_iterations: 100,
-            scaled_score: 1e-4,
+            scaled_score: 1e-3,
             gain: 1e-6,
         }
     }
@@ -53,8 +53,8 @@ const BUNDLE_RADIUS: f64 = 0.05;
 /// Runs Newton from `start`.
 ///
 /// Stops with [`Stop::Converged`], [`Stop::ConvergedAtKink`],
-/// [`Stop::MaxIterations`], [`Stop::NoAscent`], [`Stop::Singular`] or
-/// [`Stop::NonFinite`].
+/// [`Stop::Saddle`], [`Stop::MaxIterations`], [`Stop::NoAscent`],
+/// [`Stop::Singular`] or [`Stop::NonFinite`].
 pub fn polish(
     backend: &dyn Backend,
     data: &Data,
@@ -127,6 +127,9 @@ struct Climb<'a> {
 struct Metric {
     free: Vec<usize>,
     factor: Factor,
+    /// False where minus the Hessian is not positive definite: such a point is
+    /// no certified maximum, however small its score.
+    concave: bool,
 }
 
 impl Metric {
@@ -184,17 +187,24 @@ impl Climb<'_> {
             bundle.retain(|g| self.is_near(state, g, &metric));
             let score = shortest_in_hull(&metric, &state.derivatives.gradient, &bundle);
             scaled_score = metric.length(&score);
-            if scaled_score <= options.scaled_score && last_gain <= options.gain {
-                let at_kink = !bundle.is_empty();
-                let stop = if at_kink {
-                    Stop::ConvergedAtKink
-                } else {
-                    Stop::Converged
+            let stationary = scaled_score <= options.scaled_score;
+            if stationary && last_gain <= options.gain {
+                let stop = match (metric.concave, bundle.is_empty()) {
+                    (false, _) => Stop::Saddle,
+                    (true, true) => Stop::Converged,
+                    (true, false) => Stop::ConvergedAtKink,
                 };
                 return (stop, scaled_score);
             }
             self.effort.newton += 1;
             let direction = metric.step(&score);
+            if stationary
+                && metric.concave
+                && bundle.is_empty()
+                && self.last_step(state, &direction, options.gain)
+            {
+                return (Stop::Converged, scaled_score);
+            }
             let search = self.line_search(state, &direction, scaled_score);
             if !self.has_kinks || search.fraction >= SHORT_STEP {
                 bundle.clear();
@@ -216,10 +226,9 @@ impl Climb<'_> {
                     *state = next;
                 }
                 None if self.has_kinks => last_gain = 0.0,
-                None if scaled_score <= options.scaled_score => {
-                    // Nothing left but rounding.
-                    return (Stop::Converged, scaled_score);
-                }
+                // Nothing is left to gain but rounding.
+                None if stationary && metric.concave => return (Stop::Converged, scaled_score),
+                None if stationary => return (Stop::Saddle, scaled_score),
                 None => return (Stop::NoAscent, scaled_score),
             }
         }
@@ -231,8 +240,32 @@ impl Climb<'_> {
         (stop, scaled_score)
     }
 
+    /// Takes the step from a point whose score is below tolerance, if its gain is
+    /// too; the likelihood alone tells, at less than half the cost of derivatives.
+    fn last_step(&mut self, state: &mut State, direction: &Array1<f64>, gain: f64) -> bool {
+        let packed = self.stepped(state, direction, 1.0);
+        self.effort.rows += self.data.len();
+        let value = self
+            .backend
+            .log_likelihood(&self.parameters(&packed), self.data);
+        let gained = value - state.derivatives.log_likelihood;
+        let small = (0.0..=gain).contains(&gained);
+        if small {
+            state.packed = packed;
+            state.derivatives.log_likelihood = value;
+        }
+        small
+    }
+
+    fn stepped(&self, state: &State, direction: &Array1<f64>, fraction: f64) -> Vec<f64> {
+        let moved = state.packed.iter().zip(direction);
+        let mut packed: Vec<f64> = moved.map(|(p, d)| p + fraction * d).collect();
+        self.bounds.project(&mut packed);
+        packed
+    }
+
     /// The information on the coordinates that may move.
-    fn metric(&self, state: &State) -> Option<Metric> {
+    fn metric(&mut self, state: &State) -> Option<Metric> {
         let derivatives = &state.derivatives;
         let gradient = &derivatives.gradient;
         let free: Vec<usize> = (0..gradient.len())
@@ -243,11 +276,24 @@ impl Climb<'_> {
                 sign * m[[free[a], free[b]]]
             })
         };
-        if let Some(factor) = Factor::new(&restrict(&derivatives.hessian, -1.0)) {
-            return Some(Metric { free, factor });
+        let observed = restrict(&derivatives.hessian, -1.0);
+        // A singular information (an over-specified fit on its ridge) is concave
+        // up to rounding: as much ridge as rounding explains.
+        for ridge in [0.0, 1e-9] {
+            let mut repaired = observed.clone();
+            repaired.diag_mut().map_inplace(|v| *v += ridge * v.abs());
+            if let Some(factor) = Factor::new(&repaired) {
+                return Some(Metric {
+                    free,
+                    factor,
+                    concave: true,
+                });
+            }
         }
         // Not concave here: the outer product, with as little ridge as it takes.
-        let outer = restrict(&derivatives.outer, 1.0);
+        self.effort.rows += self.data.len();
+        let parameters = self.parameters(&state.packed);
+        let outer = restrict(&self.backend.score_outer(&parameters, self.data), 1.0);
         let largest = outer.diag().iter().fold(0.0f64, |m, v| m.max(*v));
         let mut ridge = 1e-10;
         while ridge <= 1.0 {
@@ -256,7 +302,11 @@ impl Climb<'_> {
                 .diag_mut()
                 .map_inplace(|v| *v += ridge * v.max(1e-8 * largest));
             if let Some(factor) = Factor::new(&repaired) {
-                return Some(Metric { free, factor });
+                return Some(Metric {
+                    free,
+                    factor,
+                    concave: false,
+                });
             }
             ridge *= 100.0;
         }
@@ -281,13 +331,7 @@ impl Climb<'_> {
         let mut fraction = 1.0;
         let mut rejected = None;
         for halving in 0..MAX_HALVINGS {
-            let mut packed: Vec<f64> = state
-                .packed
-                .iter()
-                .zip(direction)
-                .map(|(p, d)| p + fraction * d)
-                .collect();
-            self.bounds.project(&mut packed);
+            let packed = self.stepped(state, direction, fraction);
             if packed == state.packed {
                 break;
             }

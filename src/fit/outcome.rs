@@ -20,6 +20,9 @@ pub enum Stop {
     /// No step along the search direction raises the likelihood, although the
     /// score is above tolerance: a jump of a top-K likelihood, or rounding.
     NoAscent,
+    /// The score is below tolerance, but the likelihood is not concave there: a
+    /// saddle, such as experts that started equal.
+    Saddle,
     /// An EM step would lower the log-likelihood beyond rounding, even halved.
     Decreased {
         /// Iteration, from 1.
@@ -55,6 +58,7 @@ impl Stop {
             Stop::SmallGain => "SmallGain",
             Stop::MaxIterations => "MaxIterations",
             Stop::NoAscent => "NoAscent",
+            Stop::Saddle => "Saddle",
             Stop::Decreased { .. } => "Decreased",
             Stop::NonFinite { .. } => "NonFinite",
             Stop::Singular { .. } => "Singular",

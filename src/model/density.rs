@@ -59,35 +59,44 @@ impl Parameters {
     /// # Shapes
     /// `x`: d.
     pub fn conditional(&self, x: &[f64]) -> Conditional {
-        let means: Vec<f64> = self.experts.iter().map(|e| e.mean(x)).collect();
-        let selected = self.selection(x, &means);
-        let mut log_weights: Vec<f64> = self
-            .experts
-            .iter()
-            .zip(&means)
-            .map(|(expert, &mean)| {
-                self.gate.kind.log_weight(driver(expert, mean, x)).value + expert.bias()
-            })
-            .collect();
-        for (value, kept) in log_weights.iter_mut().zip(&selected) {
-            if !kept {
+        let mut law = Conditional {
+            log_weights: Vec::new(),
+            means: Vec::new(),
+            variances: Vec::new(),
+        };
+        self.conditional_into(x, &mut law);
+        law
+    }
+
+    /// [`Parameters::conditional`], written over `law`.
+    pub fn conditional_into(&self, x: &[f64], law: &mut Conditional) {
+        law.means.clear();
+        law.means.extend(self.experts.iter().map(|e| e.mean(x)));
+        law.variances.clear();
+        law.variances
+            .extend(self.experts.iter().map(|e| e.variance));
+        let log_weights = &mut law.log_weights;
+        log_weights.clear();
+        log_weights.extend(self.experts.iter().zip(&law.means).map(|(expert, &mean)| {
+            self.gate.kind.log_weight(driver(expert, mean, x)).value + expert.bias()
+        }));
+        let selected = self.is_sparse().then(|| self.selection(x, &law.means));
+        let kept = |i: usize| selected.as_ref().is_none_or(|s| s[i]);
+        for (i, value) in log_weights.iter_mut().enumerate() {
+            if !kept(i) {
                 *value = f64::NEG_INFINITY;
             }
         }
-        let mut total = log_sum_exp(&log_weights);
+        let mut total = log_sum_exp(log_weights);
         if total == f64::NEG_INFINITY {
             for (i, value) in log_weights.iter_mut().enumerate() {
-                if selected[i] {
+                if kept(i) {
                     *value = self.experts[i].bias();
                 }
             }
-            total = log_sum_exp(&log_weights);
+            total = log_sum_exp(log_weights);
         }
-        Conditional {
-            log_weights: log_weights.iter().map(|v| v - total).collect(),
-            means,
-            variances: self.experts.iter().map(|e| e.variance).collect(),
-        }
+        log_weights.iter_mut().for_each(|v| *v -= total);
     }
 
     /// The set T(x) of kept experts.

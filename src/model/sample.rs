@@ -79,20 +79,22 @@ impl Data {
     }
 }
 
-/// Draws `rows` independent pairs (x, y) from the model.
+/// Draws `rows` independent pairs (x, y) from the model: samples `first`,
+/// `first + 1`, ... of the stream.
 ///
 /// Sample i is a function of (stream, i) alone. It reads, at address i: draw 0
 /// the label and the first input coordinate, draw 1 the response's normal, draws
 /// 2, 3, ... the other coordinates two by two.
-pub fn draw_sample(model: &Model, rows: usize, stream: &Stream) -> Data {
+pub fn draw_sample(model: &Model, first: usize, rows: usize, stream: &Stream) -> Data {
     let dimension = model.input.dimension();
     let mut inputs = Array2::zeros((rows, dimension));
     let mut responses = Array1::zeros(rows);
     let mut uniforms = vec![0.0; dimension.max(1)];
+    let mut law = model.parameters.conditional(&vec![0.0; dimension]);
     for i in 0..rows {
-        let address = i as u64;
-        let [label, first] = stream.uniform_pair(address, 0);
-        uniforms[0] = first;
+        let address = (first + i) as u64;
+        let [label, uniform] = stream.uniform_pair(address, 0);
+        uniforms[0] = uniform;
         for (draw, pair) in uniforms[1..].chunks_mut(2).enumerate() {
             let values = stream.uniform_pair(address, 2 + draw as u64);
             pair.copy_from_slice(&values[..pair.len()]);
@@ -100,7 +102,7 @@ pub fn draw_sample(model: &Model, rows: usize, stream: &Stream) -> Data {
         let mut row = inputs.row_mut(i);
         let x = row.as_slice_mut().expect("row-major by construction");
         model.input.at_uniforms(&uniforms, x);
-        let law = model.parameters.conditional(x);
+        model.parameters.conditional_into(x, &mut law);
         let expert = choose(&law.log_weights, label);
         let noise = stream.standard_normal(address, 1);
         responses[i] = law.means[expert] + law.variances[expert].sqrt() * noise;
@@ -111,16 +113,16 @@ pub fn draw_sample(model: &Model, rows: usize, stream: &Stream) -> Data {
 /// The first index at which the cumulated weights exceed `uniform`.
 fn choose(log_weights: &[f64], uniform: f64) -> usize {
     let mut cumulated = 0.0;
-    let mut last = 0;
+    let mut chosen = 0;
     for (i, weight) in log_weights.iter().enumerate() {
         if *weight == f64::NEG_INFINITY {
             continue;
         }
-        last = i;
+        chosen = i;
         cumulated += weight.exp();
         if uniform < cumulated {
             break;
         }
     }
-    last
+    chosen
 }

@@ -175,9 +175,11 @@ pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
     let study = &plan.study;
     let truth = &plan.truths[cell.truth];
     let stream = |name: &str, purpose: Purpose| Stream::named(study.seed, name, replicate, purpose);
+    let rows = cell.n as usize;
     let data = draw_sample(
         &truth.model,
-        cell.n as usize,
+        0,
+        rows,
         &stream(&cell.data_name, Purpose::Data),
     );
     let context = StartContext {

@@ -1,0 +1,290 @@
+//! Commands on studies.
+
+use crate::arguments::Run;
+use crate::output::{Progress, print};
+use smoe_lab::backend::{Backend, Cpu};
+use smoe_lab::error::{Error, Result};
+use smoe_lab::model::draw_sample;
+use smoe_lab::report::{self, Environment};
+use smoe_lab::rng::{Purpose, Stream};
+use smoe_lab::sim::row::{RowFile, read_rows};
+use smoe_lab::sim::run::{self, Request};
+use smoe_lab::sim::study::{Loss, read_study};
+use smoe_lab::sim::summary::sample_sizes;
+use smoe_lab::sim::{Cell, Plan, Row, Summary};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const HEADLINE: &str = "sims/competition-exact.toml";
+const RESULTS: &str = "results";
+
+/// The headline study, from the folder of the project or from anywhere.
+pub fn headline() -> Result<bool> {
+    let here = PathBuf::from(HEADLINE);
+    let study = if here.exists() {
+        here
+    } else {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(HEADLINE)
+    };
+    run(&Run {
+        study,
+        jobs: None,
+        only: None,
+        smoke: false,
+        out: PathBuf::from(RESULTS),
+    })
+}
+
+/// The study files meant by a path: itself, or all in the folder.
+fn study_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| Error::file(path, "read", &e))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::input(path, "", "the folder holds no study (*.toml)"));
+    }
+    Ok(files)
+}
+
+fn plans(path: &Path) -> Result<Vec<Plan>> {
+    study_files(path)?
+        .iter()
+        .map(|file| Plan::new(read_study(file)?))
+        .collect()
+}
+
+pub fn plan(path: &Path) -> Result<bool> {
+    for plan in plans(path)? {
+        let mut text = format!("{}: {}\n", plan.study.name, plan.study.title);
+        let replicates = plan.first_replicates();
+        let mut total = 0.0;
+        for cell in &plan.cells {
+            let seconds = replicates as f64 * expected_seconds(&plan, cell);
+            total += seconds;
+            let _ = writeln!(text, "  {:<40} {replicates:>7} replicates", cell.name);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let _ = writeln!(
+            text,
+            "  {} cells, {} fits at least, about {:.0} s on {cores} cores; design {}",
+            plan.cells.len(),
+            plan.cells.len() as u64 * replicates,
+            total / cores as f64,
+            plan.hash
+        );
+        print(&text);
+    }
+    Ok(true)
+}
+
+/// Expected seconds of one replicate: a measured second-order pass over a few
+/// rows, times the passes that a fit typically takes.
+fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
+    const ROWS: usize = 2000;
+    const PASSES: f64 = 10.0;
+    const LOSSES: f64 = 0.003;
+    let truth = &plan.truths[cell.truth].model;
+    let stream = Stream::named(plan.study.seed, "plan", 0, Purpose::Data);
+    let data = draw_sample(truth, 0, ROWS, &stream);
+    let clock = Instant::now();
+    std::hint::black_box(Cpu.derivatives(&truth.parameters, &data));
+    LOSSES + PASSES * clock.elapsed().as_secs_f64() * cell.n as f64 / ROWS as f64
+}
+
+pub fn run(request: &Run) -> Result<bool> {
+    let mut holds = true;
+    for plan in plans(&request.study)? {
+        holds &= run_one(&plan, request)?;
+    }
+    Ok(holds)
+}
+
+fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
+    let folder = arguments.out.join(&plan.study.name);
+    let mut file = RowFile::open(&folder, plan)?;
+    let request = Request {
+        jobs: arguments.jobs.map(usize::from),
+        only: arguments.only.clone(),
+        smoke: arguments.smoke,
+    };
+    let mut progress = Progress::new(rows_left(plan, &file.rows, &request));
+    let clock = Instant::now();
+    let before = file.rows.len();
+    run::run(plan, &mut file, &request, |done, total, row| {
+        progress.row(done, total, row);
+    })?;
+    progress.finish();
+    let computed = file.rows.len() - before;
+    let environment = if computed > 0 {
+        Environment::capture(plan, arguments.jobs.map(usize::from), clock.elapsed())
+    } else {
+        Environment::read_or_capture(&folder, plan, Duration::ZERO)
+    };
+    let summary = Summary::new(plan, &file.rows);
+    report::write(&folder, plan, &file.rows, &summary, &environment)?;
+    print(&report::text_table(plan, &summary));
+    print(&format!(
+        "{computed} rows computed in {:.1} s, {before} were there; page: {}\n",
+        clock.elapsed().as_secs_f64(),
+        folder.join("index.html").display()
+    ));
+    // Two replicates decide nothing.
+    Ok(arguments.smoke || summary.holds())
+}
+
+/// How many rows each requested cell still needs before it counts as done.
+fn rows_left(plan: &Plan, rows: &[Row], request: &Request) -> HashMap<String, u64> {
+    let each = if request.smoke {
+        plan.first_replicates().min(2)
+    } else {
+        plan.first_replicates()
+    };
+    let mut left: HashMap<String, u64> =
+        plan.cells.iter().map(|c| (c.name.clone(), each)).collect();
+    for row in rows {
+        if let Some(count) = left.get_mut(&row.cell) {
+            *count = count.saturating_sub(1);
+        }
+    }
+    left
+}
+
+pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
+    let plan = Plan::new(read_study(study)?)?;
+    let (cell_name, replicate) = name
+        .rsplit_once('/')
+        .and_then(|(cell, replicate)| Some((cell, replicate.parse::<u64>().ok()?)))
+        .ok_or_else(|| Error::value(name, "expected CELL/REPLICATE, such as n=1000/17"))?;
+    let cell = plan
+        .cells
+        .iter()
+        .find(|c| c.name == cell_name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = plan.cells.iter().map(|c| c.name.as_str()).collect();
+            Error::value(
+                cell_name,
+                format!("no such cell; the study has {}", known.join(" ")),
+            )
+        })?;
+    let replayed = run::replay(&plan, cell, replicate)?;
+    let mut text = String::new();
+    for (start, outcome) in cell.starts.iter().zip(&replayed.outcomes.outcomes) {
+        let effort = outcome.effort;
+        let _ = writeln!(
+            text,
+            "start {:<22} log-likelihood {:.9}  {}  scaled score {:.1e}  {} EM, {} L-BFGS, {} Newton",
+            start.name(),
+            outcome.log_likelihood,
+            outcome.stop,
+            outcome.scaled_score,
+            effort.em,
+            effort.gradient,
+            effort.newton
+        );
+    }
+    let truth = &plan.truths[cell.truth].model.parameters;
+    let layout = truth.layout();
+    let packed = layout.pack(truth);
+    for (k, coordinate) in layout.coordinates().iter().enumerate() {
+        if let Some(fitted) = replayed.row.parameters.get(k) {
+            let _ = writeln!(
+                text,
+                "{:<16} fitted {fitted:>20.12}  truth {:>20.12}",
+                coordinate.to_string(),
+                packed[k]
+            );
+        }
+    }
+    for (column, field) in Row::header(&plan.study).iter().zip(replayed.row.fields()) {
+        let _ = writeln!(text, "{column:<22} {field}");
+    }
+    let folder = out.join(&plan.study.name);
+    if let Ok(rows) = read_rows(&folder, &plan) {
+        let recorded = rows
+            .iter()
+            .find(|r| r.cell == cell_name && r.replicate == replicate);
+        let verdict = match recorded {
+            None => "no such row is recorded",
+            Some(row) if same_but_for_time(row, &replayed.row) => "equals the recorded row",
+            Some(_) => "DIFFERS from the recorded row",
+        };
+        let _ = writeln!(text, "{}: {verdict}", folder.display());
+    }
+    print(&text);
+    Ok(true)
+}
+
+fn same_but_for_time(a: &Row, b: &Row) -> bool {
+    let timeless = |row: &Row| {
+        let mut fields = row.fields();
+        fields.pop();
+        fields
+    };
+    timeless(a) == timeless(b)
+}
+
+pub fn report(path: &Path, out: &Path, accuracy: Option<f64>) -> Result<bool> {
+    if let Some(accuracy) = accuracy
+        && !(accuracy > 0.0 && accuracy < 1.0)
+    {
+        return Err(Error::value("--accuracy", "must lie between 0 and 1"));
+    }
+    for plan in plans(path)? {
+        let folder = out.join(&plan.study.name);
+        let rows = read_rows(&folder, &plan)?;
+        let summary = Summary::new(&plan, &rows);
+        let environment = Environment::read_or_capture(&folder, &plan, Duration::ZERO);
+        report::write(&folder, &plan, &rows, &summary, &environment)?;
+        print(&report::text_table(&plan, &summary));
+        if let Some(accuracy) = accuracy {
+            print_sample_sizes(&plan, &rows, accuracy);
+        }
+        print(&format!("page: {}\n", folder.join("index.html").display()));
+    }
+    Ok(true)
+}
+
+fn print_sample_sizes(plan: &Plan, rows: &[Row], accuracy: f64) {
+    for (series, size) in sample_sizes(plan, rows, Loss::HellingerMean, accuracy) {
+        let text = size.map_or("not enough rows".to_string(), |s| {
+            format!(
+                "n = {:.0}  95 % [{:.0}, {:.0}]",
+                s.n, s.interval[0], s.interval[1]
+            )
+        });
+        print(&format!("E h = {accuracy}: {series} {text}\n"));
+    }
+}
+
+/// Judges recorded rows: `records/STUDY` beside the study files.
+pub fn check(path: &Path) -> Result<bool> {
+    let mut good = true;
+    for plan in plans(path)? {
+        let folder = plan
+            .study
+            .relative(Path::new("records"))
+            .join(&plan.study.name);
+        let name = &plan.study.name;
+        if !folder.exists() {
+            print(&format!("{name}: no recorded rows\n"));
+            continue;
+        }
+        let rows = read_rows(&folder, &plan)?;
+        let summary = Summary::new(&plan, &rows);
+        let stale = report::is_stale(&folder, &plan, &summary);
+        good &= stale.is_none() && summary.holds();
+        print(&report::claims_table(&plan, &summary));
+        if let Some(reason) = stale {
+            print(&format!("{name}: the report is stale: {reason}\n"));
+        }
+    }
+    Ok(good)
+}
