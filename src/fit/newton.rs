@@ -47,8 +47,6 @@ const MAX_HALVINGS: usize = 30;
 const SHORT_STEP: f64 = 0.3;
 /// Scores kept around a kink.
 const BUNDLE: usize = 12;
-/// Scores count as gathered "around" a point within this scaled distance.
-const BUNDLE_RADIUS: f64 = 0.05;
 
 /// Runs Newton from `start`.
 ///
@@ -110,6 +108,7 @@ struct State {
 /// A score gathered near a kink, and where.
 struct Gathered {
     packed: Vec<f64>,
+    log_likelihood: f64,
     score: Array1<f64>,
 }
 
@@ -184,12 +183,14 @@ impl Climb<'_> {
             let Some(metric) = self.metric(state) else {
                 return (Stop::Singular { iteration }, scaled_score);
             };
-            bundle.retain(|g| self.is_near(state, g, &metric));
+            bundle.retain(|g| self.explains(g, state, &metric, 0.5 * options.gain));
+            bundle.drain(..bundle.len().saturating_sub(BUNDLE));
             let score = shortest_in_hull(&metric, &state.derivatives.gradient, &bundle);
             scaled_score = metric.length(&score);
             let stationary = scaled_score <= options.scaled_score;
+            let smooth = metric.length(&state.derivatives.gradient) <= options.scaled_score;
             if stationary && last_gain <= options.gain {
-                let stop = match (metric.concave, bundle.is_empty()) {
+                let stop = match (metric.concave, smooth) {
                     (false, _) => Stop::Saddle,
                     (true, true) => Stop::Converged,
                     (true, false) => Stop::ConvergedAtKink,
@@ -198,28 +199,26 @@ impl Climb<'_> {
             }
             self.effort.newton += 1;
             let direction = metric.step(&score);
-            if stationary
-                && metric.concave
-                && bundle.is_empty()
-                && self.last_step(state, &direction, options.gain)
-            {
+            if smooth && metric.concave && self.last_step(state, &direction, options.gain) {
                 return (Stop::Converged, scaled_score);
             }
             let search = self.line_search(state, &direction, scaled_score);
-            if !self.has_kinks || search.fraction >= SHORT_STEP {
+            // A short or fruitless step at a kinked likelihood: a kink is in the
+            // way, and the scores on both sides of it say where to go.
+            let gain = search.gain(state);
+            let blocked = search.fraction < SHORT_STEP || gain <= options.gain;
+            if !self.has_kinks || !blocked {
                 bundle.clear();
-            } else if let Some(rejected) = search.rejected {
-                bundle.push(rejected);
-                if bundle.len() > BUNDLE {
-                    bundle.remove(0);
-                }
+            } else {
+                bundle.extend(search.rejected);
             }
             match search.accepted {
                 Some(next) => {
-                    last_gain = next.derivatives.log_likelihood - state.derivatives.log_likelihood;
-                    if self.has_kinks && search.fraction < SHORT_STEP {
+                    last_gain = gain;
+                    if self.has_kinks && blocked {
                         bundle.push(Gathered {
                             packed: state.packed.clone(),
+                            log_likelihood: state.derivatives.log_likelihood,
                             score: state.derivatives.gradient.clone(),
                         });
                     }
@@ -313,16 +312,19 @@ impl Climb<'_> {
         None
     }
 
-    fn is_near(&self, state: &State, gathered: &Gathered, metric: &Metric) -> bool {
-        // |theta - theta'| in the metric M, through M's own quadratic form.
-        let difference: Array1<f64> = state
+    /// True if the quadratic expansion at the gathered point explains the
+    /// likelihood here: its score then belongs to the surroundings of this point
+    /// as far as `gain` can tell (the linearisation error of bundle methods).
+    fn explains(&self, gathered: &Gathered, state: &State, metric: &Metric, gain: f64) -> bool {
+        let step: Array1<f64> = state
             .packed
             .iter()
             .zip(&gathered.packed)
-            .map(|(a, b)| a - b)
+            .map(|(here, there)| here - there)
             .collect();
-        let restricted = metric.restrict(&difference);
-        metric.factor.norm_sq(&restricted).sqrt() <= BUNDLE_RADIUS
+        let curvature = metric.factor.norm_sq(&metric.restrict(&step));
+        let expected = gathered.log_likelihood + gathered.score.dot(&step) - 0.5 * curvature;
+        (expected - state.derivatives.log_likelihood).abs() <= gain
     }
 
     fn line_search(&mut self, state: &State, direction: &Array1<f64>, scaled: f64) -> Search {
@@ -361,6 +363,7 @@ impl Climb<'_> {
             if finite {
                 rejected = Some(Gathered {
                     packed: next.packed,
+                    log_likelihood: next.derivatives.log_likelihood,
                     score: next.derivatives.gradient,
                 });
             }
@@ -382,6 +385,15 @@ struct Search {
     /// The last point that did not raise the likelihood enough.
     rejected: Option<Gathered>,
     fraction: f64,
+}
+
+impl Search {
+    /// Gain in log-likelihood of the accepted step; 0 if there is none.
+    fn gain(&self, from: &State) -> f64 {
+        self.accepted.as_ref().map_or(0.0, |next| {
+            next.derivatives.log_likelihood - from.derivatives.log_likelihood
+        })
+    }
 }
 
 /// The shortest vector of the convex hull of `own` and the gathered scores, in
