@@ -8,5 +8,6 @@ pub mod loss;
 pub mod model;
 pub mod num;
 pub mod plot;
+pub mod report;
 pub mod rng;
 pub mod sim;
