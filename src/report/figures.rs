@@ -30,13 +30,14 @@ pub(super) fn rate_charts(plan: &Plan, summary: &Summary) -> Vec<Chart> {
 
 /// One panel per constant that the rows give.
 pub(super) fn constant_charts(plan: &Plan, summary: &Summary) -> Vec<Chart> {
+    let range = constant_range(plan, summary);
     Constant::ALL
         .into_iter()
         .filter(|constant| {
             let cells = summary.series.iter().flat_map(|s| &s.cells);
             cells.flat_map(|c| &c.constants).any(|(c, _)| c == constant)
         })
-        .map(|constant| constant_chart(plan, summary, constant))
+        .map(|constant| constant_chart(plan, summary, constant, range))
         .collect()
 }
 
@@ -156,11 +157,28 @@ fn anchored_curve(curve: Curve, line: &Line, window: [f64; 2], ends: [f64; 2]) -
         .collect()
 }
 
-fn constant_chart(plan: &Plan, summary: &Summary, wanted: Constant) -> Chart {
+/// One range for all constants, so that the panels compare at a glance.
+fn constant_range(plan: &Plan, summary: &Summary) -> (f64, f64) {
+    let cells = summary.series.iter().flat_map(|s| &s.cells);
+    let ends = cells
+        .flat_map(|c| &c.constants)
+        .flat_map(|(_, e)| e.interval);
+    let bands = plan.study.claim.iter().flat_map(|claim| match claim {
+        Claim::Constant { tolerance, .. } => [1.0 - tolerance, 1.0 + tolerance],
+        _ => [1.0, 1.0],
+    });
+    let values = || ends.clone().chain(bands.clone());
+    let low = values().fold(1.0, f64::min);
+    let high = values().fold(1.0, f64::max);
+    let room = 0.05 * (high - low);
+    (low - room, high + room)
+}
+
+fn constant_chart(plan: &Plan, summary: &Summary, wanted: Constant, range: (f64, f64)) -> Chart {
     let mut chart = Chart::new(
         wanted.symbol(),
         Axis::log10("sample size n"),
-        Axis::linear("ratio to its limit, with 95 % interval"),
+        Axis::linear("ratio to its limit, with 95 % interval").with_range(range.0, range.1),
     )
     .with_reference_line(ReferenceLine::horizontal(1.0, "limit").with_colour(Colour::Black));
     let count = summary.series.len();

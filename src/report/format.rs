@@ -116,6 +116,9 @@ pub(super) fn thousands(count: u64) -> String {
 
 /// A share as a percentage: "1.3 %".
 pub(super) fn percent(share: f64) -> String {
+    if share.is_nan() {
+        return decimal(share, 0);
+    }
     let percentage = 100.0 * share;
     let decimals = if percentage == 0.0 || percentage >= 10.0 {
         0
@@ -160,7 +163,7 @@ fn exponent(value: f64) -> i32 {
 
 /// Whether numbers of this power of ten are written without an exponent.
 fn is_plain(size: i32) -> bool {
-    (-3..=5).contains(&size)
+    (-5..=5).contains(&size)
 }
 
 fn scientific(value: f64, size: i32, decimals: usize) -> String {
@@ -189,8 +192,8 @@ mod tests {
         assert_eq!(with_error(0.031_234, 0.000_41), pair("0.03123", "0.00041"));
         assert_eq!(with_error(-1.5, 0.25), pair("−1.50", "0.25"));
         assert_eq!(
-            with_error(1.2345e-4, 3.1e-6),
-            pair("1.234×10⁻⁴", "3.1×10⁻⁶").clone()
+            with_error(1.2342e-6, 3.1e-8),
+            pair("1.234×10⁻⁶", "3.1×10⁻⁸")
         );
         assert_eq!(with_error(2.0, 0.0), pair("2.000", "0"));
         assert_eq!(with_error(f64::NAN, f64::NAN).0, "–");

@@ -9,6 +9,21 @@ pub(super) fn escape(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
+/// Text set for reading: escaped, no break before "%", and `^(a)` raised.
+pub(super) fn typeset(text: &str) -> String {
+    let safe = escape(text).replace(" %", "\u{a0}%");
+    let mut html = String::new();
+    let mut rest = safe.as_str();
+    while let Some((before, after)) = rest.split_once("^(") {
+        let Some((raised, later)) = after.split_once(')') else {
+            break;
+        };
+        html.push_str(&format!("{before}<sup>{raised}</sup>"));
+        rest = later;
+    }
+    html + rest
+}
+
 /// A section with a heading that links can point at.
 pub(super) fn section(id: &str, heading: &str, content: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{heading}</h2>\n{content}</section>\n")
@@ -19,19 +34,19 @@ pub(super) fn paragraphs(text: &str) -> String {
     text.split("\n\n")
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| format!("<p>{}</p>\n", escape(part)))
+        .map(|part| format!("<p>{}</p>\n", typeset(part)))
         .collect()
 }
 
 /// One paragraph of escaped text.
 pub(super) fn paragraph(text: &str) -> String {
-    format!("<p>{}</p>\n", escape(text))
+    format!("<p>{}</p>\n", typeset(text))
 }
 
 /// Terms with their descriptions, both as text.
 pub(super) fn definitions(pairs: &[(String, String)]) -> String {
     let pair = |(term, text): &(String, String)| {
-        format!("<dt>{}</dt><dd>{}</dd>\n", escape(term), escape(text))
+        format!("<dt>{}</dt><dd>{}</dd>\n", typeset(term), typeset(text))
     };
     format!(
         "<dl>\n{}</dl>\n",
@@ -41,7 +56,7 @@ pub(super) fn definitions(pairs: &[(String, String)]) -> String {
 
 /// A list of text.
 pub(super) fn list(items: &[String]) -> String {
-    let item = |text: &String| format!("<li>{}</li>\n", escape(text));
+    let item = |text: &String| format!("<li>{}</li>\n", typeset(text));
     format!(
         "<ul>\n{}</ul>\n",
         items.iter().map(item).collect::<String>()
@@ -57,24 +72,35 @@ pub(super) fn code(text: &str) -> String {
 pub(super) fn details(heading: &str, content: &str) -> String {
     format!(
         "<details><summary>{}</summary>\n{content}</details>\n",
-        escape(heading)
+        typeset(heading)
     )
 }
 
 /// A table whose cells are HTML already; it scrolls sideways where it is wider
-/// than the page. Headings are text.
-pub(super) fn table(caption: &str, headings: &[String], rows: &[Vec<String>]) -> String {
+/// than the page. Headings are text. The first `words` columns hold words, the
+/// others numbers.
+pub(super) fn table(
+    caption: &str,
+    words: usize,
+    headings: &[String],
+    rows: &[Vec<String>],
+) -> String {
+    let class = |k: usize| if k < words { " class=\"words\"" } else { "" };
     let heading: String = headings
         .iter()
-        .map(|h| format!("<th scope=\"col\">{}</th>", escape(h)))
+        .enumerate()
+        .map(|(k, h)| format!("<th scope=\"col\"{}>{}</th>", class(k), typeset(h)))
         .collect();
     let row = |cells: &Vec<String>| {
-        let cells: String = cells.iter().map(|c| format!("<td>{c}</td>")).collect();
+        let cells = cells.iter().enumerate();
+        let cells: String = cells
+            .map(|(k, c)| format!("<td{}>{c}</td>", class(k)))
+            .collect();
         format!("<tr>{cells}</tr>\n")
     };
     let caption = match caption {
         "" => String::new(),
-        text => format!("<caption>{}</caption>\n", escape(text)),
+        text => format!("<caption>{}</caption>\n", typeset(text)),
     };
     format!(
         "<div class=\"scroll\"><table class=\"numbers\">\n{caption}<thead><tr>{heading}</tr></thead>\n\
@@ -83,13 +109,14 @@ pub(super) fn table(caption: &str, headings: &[String], rows: &[Vec<String>]) ->
     )
 }
 
-/// A number with what belongs to it in smaller type below.
-pub(super) fn stacked(main: &str, below: &[String]) -> String {
-    let small: String = below
-        .iter()
-        .map(|text| format!("<small>{}</small>", escape(text)))
-        .collect();
-    format!("{}{small}", escape(main))
+/// A number with what belongs to it in smaller type: beside and below it.
+pub(super) fn annotated(main: &str, beside: &str, below: &str) -> String {
+    format!(
+        "{} <small>{}</small><small class=\"below\">{}</small>",
+        typeset(main),
+        typeset(beside),
+        typeset(below)
+    )
 }
 
 #[cfg(test)]
@@ -99,6 +126,11 @@ mod tests {
     #[test]
     fn text_cannot_become_markup() {
         assert_eq!(escape("<b a=\"'\">&"), "&lt;b a=&quot;&#39;&quot;&gt;&amp;");
+        assert_eq!(
+            typeset("n^(<1/2) at 95 %"),
+            "n<sup>&lt;1/2</sup> at 95\u{a0}%"
+        );
+        assert_eq!(typeset("open^(1"), "open^(1");
         assert!(paragraphs("a <i>\n\nb").contains("<p>a &lt;i&gt;</p>\n<p>b</p>"));
     }
 }

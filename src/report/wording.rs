@@ -257,8 +257,32 @@ pub(super) fn incompleteness(plan: &Plan, summary: &Summary) -> Option<String> {
     })
 }
 
-/// The range of mean seconds per replicate, for orientation.
+/// The slopes, or their range, that the regressions of the claims find for the
+/// curve (log n / n)^(1/2).
+pub(super) fn log_corrected_slopes(summary: &Summary) -> Option<String> {
+    let slopes: Vec<f64> = summary
+        .claims
+        .iter()
+        .filter_map(|c| match c.finding {
+            Finding::Slope { log_corrected, .. } => log_corrected,
+            _ => None,
+        })
+        .collect();
+    let low = slopes.iter().copied().reduce(f64::min)?;
+    let high = slopes.iter().copied().reduce(f64::max)?;
+    let text = |v: f64| decimal(v, 3);
+    Some(if text(low) == text(high) {
+        text(low)
+    } else {
+        format!("{} to {}", text(low), text(high))
+    })
+}
+
+/// A duration.
 pub(super) fn seconds(value: f64) -> String {
+    if value.is_nan() {
+        return decimal(value, 0);
+    }
     format!("{} s", rounded(value, 2))
 }
 

@@ -4,11 +4,12 @@ use crate::report::format::{stated, stated_interval, thousands};
 use crate::report::html::{code, definitions, details, list, paragraph, paragraphs};
 use crate::report::starts::{describe, is_oracle};
 use crate::report::wording::{
-    claim_text, constant_definition, loss_definition, loss_name, series_label, window_text,
+    claim_text, constant_definition, log_corrected_slopes, loss_definition, loss_name,
+    series_label, window_text,
 };
 use crate::sim::Plan;
 use crate::sim::study::{Claim, Constant, Replicates, Truth};
-use crate::sim::summary::{Finding, Summary};
+use crate::sim::summary::Summary;
 
 /// Longest line of a truth that is shown whole: a grid of inputs is one line.
 const LONGEST_LINE: usize = 240;
@@ -294,7 +295,7 @@ pub(super) fn measures(plan: &Plan) -> String {
 /// What the results do not show.
 pub(super) fn limits(plan: &Plan, summary: &Summary) -> String {
     let mut items = Vec::new();
-    if let Some(gap) = log_gap(summary) {
+    if let Some(gap) = log_corrected_slopes(summary) {
         items.push(format!(
             "A slope over a finite window proves no limit. On these windows (log n / n)^(1/2) \
              has a local slope of {gap}; slopes apart by less than the interval's width \
@@ -326,25 +327,6 @@ pub(super) fn limits(plan: &Plan, summary: &Summary) -> String {
             .to_string(),
     );
     paragraphs(&plan.study.limits) + &list(&items)
-}
-
-fn log_gap(summary: &Summary) -> Option<String> {
-    let slopes: Vec<f64> = summary
-        .claims
-        .iter()
-        .filter_map(|c| match c.finding {
-            Finding::Slope { log_corrected, .. } => log_corrected,
-            _ => None,
-        })
-        .collect();
-    let low = slopes.iter().copied().reduce(f64::min)?;
-    let high = slopes.iter().copied().reduce(f64::max)?;
-    let text = |v: f64| crate::report::format::decimal(v, 3);
-    Some(if text(low) == text(high) {
-        text(low)
-    } else {
-        format!("{} to {}", text(low), text(high))
-    })
 }
 
 fn start_limit(plan: &Plan) -> String {

@@ -6,7 +6,7 @@ mod results;
 
 use super::environment::Environment;
 use super::format::thousands;
-use super::html::{code, definitions, escape, paragraph, paragraphs, section};
+use super::html::{code, definitions, escape, paragraph, paragraphs, section, typeset};
 use super::wording::{seconds, verdict_counts};
 use crate::plot::Chart;
 use crate::sim::{Plan, Row, Summary};
@@ -69,7 +69,7 @@ pub(super) fn page(
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
          <h1>{title}</h1>\n<p class=\"headline\">{}</p>\n<nav>\n{links}</nav>\n</header>\n\
          <main>\n{body}</main>\n</body>\n</html>\n",
-        escape(&headline(plan, summary)),
+        typeset(&headline(plan, summary)),
     )
 }
 

@@ -1,15 +1,15 @@
 //! What was found.
 
 use crate::plot::{Chart, Figure};
-use crate::report::format::{decimal, interval, percent, rounded, thousands, with_error};
-use crate::report::html::{code, escape, list, paragraph, stacked, table};
+use crate::report::format::{interval, percent, rounded, thousands, with_error};
+use crate::report::html::{annotated, code, escape, paragraph, table, typeset};
 use crate::report::starts::{SAME_MAXIMUM, StartRecord, start_records};
 use crate::report::wording::{
-    accepted, claim_text, claim_theorem, claims, failures, incompleteness, measured, seconds,
-    series_label, stop_counts,
+    accepted, claim_text, claim_theorem, claims, failures, incompleteness, log_corrected_slopes,
+    measured, seconds, series_label, stop_counts,
 };
-use crate::sim::study::{Claim, Constant, Loss};
-use crate::sim::summary::{CellSummary, ClaimResult, Finding, Summary};
+use crate::sim::study::{Constant, Loss};
+use crate::sim::summary::{CellSummary, ClaimResult, Summary};
 use crate::sim::{Plan, Row, Verdict};
 
 /// Failed replicates named on the page.
@@ -29,10 +29,10 @@ pub(super) fn verdicts(plan: &Plan, summary: &Summary) -> String {
     for (claim, results) in claims(plan, summary) {
         html += &format!(
             "<tbody>\n<tr><th colspan=\"4\" scope=\"rowgroup\">{}{}</th></tr>\n",
-            escape(&claim_text(plan, claim)),
+            typeset(&claim_text(plan, claim)),
             match claim_theorem(claim) {
                 "" => String::new(),
-                theorem => format!(" <span class=\"theorem\">{}</span>", escape(theorem)),
+                theorem => format!(" <span class=\"theorem\">{}</span>", typeset(theorem)),
             }
         );
         html += &results.iter().map(verdict_row).collect::<String>();
@@ -86,7 +86,7 @@ pub(super) fn rates(plan: &Plan, summary: &Summary, charts: &[Chart]) -> String 
     headings.extend(losses.iter().map(|l| l.symbol().to_string()));
     html += &series_tables(
         summary,
-        "mean (Monte-Carlo standard error), median",
+        "mean (Monte-Carlo standard error)",
         &headings,
         |cell| {
             let mut cells = vec![
@@ -98,7 +98,7 @@ pub(super) fn rates(plan: &Plan, summary: &Summary, charts: &[Chart]) -> String 
             cells
         },
     );
-    html + &log_corrected(plan, summary)
+    html + &log_corrected(summary)
 }
 
 fn loss_cell(cell: &CellSummary, loss: Loss) -> String {
@@ -106,39 +106,21 @@ fn loss_cell(cell: &CellSummary, loss: Loss) -> String {
         return "–".to_string();
     };
     let (value, error) = with_error(found.mean.value, found.mean.error);
-    let below = [format!("({error})"), rounded(found.median, 3)];
-    stacked(&value, &below)
+    annotated(
+        &value,
+        &format!("({error})"),
+        &format!("median {}", rounded(found.median, 3)),
+    )
 }
 
-/// What a logarithmic factor would look like on the same window.
-fn log_corrected(plan: &Plan, summary: &Summary) -> String {
-    let mut items = Vec::new();
-    for (claim, results) in claims(plan, summary) {
-        let Claim::Slope { loss, .. } = claim else {
-            continue;
-        };
-        for result in results {
-            if let Finding::Slope {
-                log_corrected: Some(slope),
-                ..
-            } = result.finding
-            {
-                items.push(format!(
-                    "{}, {}: {}",
-                    loss.symbol(),
-                    series_label(&result.series),
-                    decimal(slope, 3)
-                ));
-            }
-        }
-    }
-    if items.is_empty() {
-        return String::new();
-    }
-    paragraph(
-        "For comparison, the slope that the same regression finds for the curve \
-         (log n / n)^(1/2), which is the bound that proofs of such rates usually give:",
-    ) + &list(&items)
+/// What a logarithmic factor would look like on the same windows.
+fn log_corrected(summary: &Summary) -> String {
+    log_corrected_slopes(summary).map_or(String::new(), |slopes| {
+        paragraph(&format!(
+            "For comparison: the same regression finds a slope of {slopes} for the curve \
+             (log n / n)^(1/2), the bound that proofs of such rates usually give."
+        ))
+    })
 }
 
 /// Figures and table of the limit constants.
@@ -178,7 +160,7 @@ fn constant_cell(cell: &CellSummary, wanted: Constant) -> String {
         return "–".to_string();
     };
     let (value, error) = with_error(found.value, found.error);
-    stacked(&value, &[format!("({error})"), interval(found.interval, 3)])
+    annotated(&value, &format!("({error})"), &interval(found.interval, 3))
 }
 
 /// One table per series, captioned with its name.
@@ -197,7 +179,7 @@ fn series_tables(
                 name => format!("{name}, P = {}: {content}", series.parameters),
             };
             let rows: Vec<Vec<String>> = series.cells.iter().map(&cells).collect();
-            table(&caption, headings, &rows)
+            table(&caption, 0, headings, &rows)
         })
         .collect()
 }
@@ -211,13 +193,13 @@ fn figures(charts: &[Chart], caption: &str) -> String {
         .iter()
         .map(|chart| {
             Figure::single(chart.clone())
-                .with_panel_size(560, 520)
+                .with_panel_size(480, 480)
                 .svg()
         })
         .collect();
     format!(
         "<figure><div class=\"panels\">\n{images}\n</div>\n<figcaption>{}</figcaption></figure>\n",
-        escape(caption)
+        typeset(caption)
     )
 }
 
@@ -262,7 +244,7 @@ pub(super) fn failed_fits(plan: &Plan, rows: &[Row], summary: &Summary) -> Strin
             lines.push(line);
         }
     }
-    html += &table("", &headings, &lines);
+    html += &table("", 1, &headings, &lines);
     html += &paragraph(
         "On boundary: certified fits with a coordinate on the boundary of the parameter set. \
          Below truth: certified fits with a smaller likelihood than the truth, hence local \
@@ -310,7 +292,7 @@ pub(super) fn starting_points(plan: &Plan, rows: &[Row]) -> String {
         return String::new();
     }
     let headings = ["series", "start", "fits", "reached the best", "certified"].map(String::from);
-    table("", &headings, &lines)
+    table("", 2, &headings, &lines)
         + &paragraph(&format!(
             "The estimate of a replicate is the outcome with the largest likelihood. Reached \
              the best: outcomes within {SAME_MAXIMUM} of that log-likelihood."
