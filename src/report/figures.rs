@@ -3,7 +3,8 @@
 use super::format::{decimal, interval};
 use super::wording::{loss_name, series_label};
 use crate::plot::{
-    Axis, Chart, Colour, Estimate, Figure, Palette, ReferenceLine, Series, ShadedBand,
+    Axis, Chart, Colour, Estimate, Figure, LineStyle, Palette, ReferenceLine, Series, SeriesData,
+    ShadedBand,
 };
 use crate::sim::Plan;
 use crate::sim::rate::Line;
@@ -64,8 +65,9 @@ fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
     let mut chart = Chart::new(
         loss_name(loss),
         Axis::log10("sample size n"),
-        Axis::log10(format!("mean {} with 95 % interval", loss.symbol())),
-    );
+        Axis::log10(loss.symbol()),
+    )
+    .with_subtitle("mean over replicates, 95 % interval");
     let mut curves: Vec<Series> = Vec::new();
     for (k, series) in summary.series.iter().enumerate() {
         let colour = Palette::colour(k);
@@ -98,7 +100,7 @@ fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
             }
             let theorem = format!("theorem: {}", curve.symbol());
             let anchored = anchored_curve(*curve, &rate.line, *window, ends);
-            curves.push(Series::dashed(theorem, Colour::Black, anchored));
+            curves.push(theorem_series(theorem, *curve, anchored));
         }
         if !lines.is_empty() {
             chart = chart.with_series(Series::line(&label, colour, lines));
@@ -109,6 +111,19 @@ fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
         chart = chart.with_series(curve);
     }
     chart
+}
+
+/// Black; dotted if the curve has a logarithm, so that two claims differ.
+fn theorem_series(label: String, curve: Curve, points: Vec<(f64, f64)>) -> Series {
+    let style = match curve {
+        Curve::LogParametric => LineStyle::Dotted,
+        Curve::Parametric | Curve::Quartic => LineStyle::Dashed,
+    };
+    Series {
+        label,
+        colour: Colour::Black,
+        data: SeriesData::Line { points, style },
+    }
 }
 
 fn loss_points(series: &SeriesSummary, loss: Loss) -> Vec<Estimate> {
@@ -178,8 +193,9 @@ fn constant_chart(plan: &Plan, summary: &Summary, wanted: Constant, range: (f64,
     let mut chart = Chart::new(
         wanted.symbol(),
         Axis::log10("sample size n"),
-        Axis::linear("ratio to its limit, with 95 % interval").with_range(range.0, range.1),
+        Axis::linear("ratio to its limit").with_range(range.0, range.1),
     )
+    .with_subtitle("mean over replicates, 95 % interval")
     .with_reference_line(ReferenceLine::horizontal(1.0, "limit").with_colour(Colour::Black));
     let count = summary.series.len();
     for (k, series) in summary.series.iter().enumerate() {

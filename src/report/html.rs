@@ -9,19 +9,36 @@ pub(super) fn escape(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
-/// Text set for reading: escaped, no break before "%", and `^(a)` raised.
+/// Text set for reading: escaped, no line break inside "95 %" and "n = 10", and
+/// the exponents of `n^(1/2)` and `10^4` raised.
 pub(super) fn typeset(text: &str) -> String {
-    let safe = escape(text).replace(" %", "\u{a0}%");
+    let mut safe = escape(text)
+        .replace(" %", "\u{a0}%")
+        .replace("log n", "log\u{a0}n");
+    for sign in ["=", "≤", "/"] {
+        safe = safe.replace(&format!(" {sign} "), &format!("\u{a0}{sign}\u{a0}"));
+    }
     let mut html = String::new();
     let mut rest = safe.as_str();
-    while let Some((before, after)) = rest.split_once("^(") {
-        let Some((raised, later)) = after.split_once(')') else {
+    while let Some((before, after)) = rest.split_once('^') {
+        let Some((raised, later)) = exponent(after) else {
             break;
         };
         html.push_str(&format!("{before}<sup>{raised}</sup>"));
         rest = later;
     }
     html + rest
+}
+
+/// What stands at the start of `text` in brackets or in digits, and the rest.
+fn exponent(text: &str) -> Option<(&str, &str)> {
+    if let Some(inside) = text.strip_prefix('(') {
+        return inside.split_once(')');
+    }
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
 }
 
 /// A section with a heading that links can point at.
@@ -130,7 +147,7 @@ mod tests {
             typeset("n^(<1/2) at 95 %"),
             "n<sup>&lt;1/2</sup> at 95\u{a0}%"
         );
-        assert_eq!(typeset("open^(1"), "open^(1");
+        assert_eq!(typeset("10^4 open^(1"), "10<sup>4</sup> open^(1");
         assert!(paragraphs("a <i>\n\nb").contains("<p>a &lt;i&gt;</p>\n<p>b</p>"));
     }
 }

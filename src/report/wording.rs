@@ -215,7 +215,7 @@ pub(super) fn failures(summary: &Summary) -> String {
     if summary.failures == 0 {
         let [_, high] = wilson(0, summary.rows);
         return format!(
-            "none of {fits} (failure rate below {} at 95 %)",
+            "none of {fits} (95 % interval of the rate: 0 to {})",
             percent(high)
         );
     }

@@ -298,8 +298,8 @@ pub(super) fn limits(plan: &Plan, summary: &Summary) -> String {
     if let Some(gap) = log_corrected_slopes(summary) {
         items.push(format!(
             "A slope over a finite window proves no limit. On these windows (log n / n)^(1/2) \
-             has a local slope of {gap}; slopes apart by less than the interval's width \
-             cannot be told apart here."
+             has a local slope of {gap}; two slopes can be told apart here only if they \
+             differ by more than the intervals are wide."
         ));
     }
     let constants = plan

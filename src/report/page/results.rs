@@ -79,7 +79,7 @@ pub(super) fn rates(plan: &Plan, summary: &Summary, charts: &[Chart]) -> String 
     let mut html = figures(
         charts,
         "Points: means over certified fits with 95 % intervals. Solid: the regression of the \
-         claim over its window. Dashed: the theorem's curve, scaled to meet it at the \
+         claim over its window. Broken: the theorem’s curve, scaled to meet it at the \
          geometric middle of the window.",
     );
     let mut headings = vec!["n".to_string(), "replicates".into(), "failures".into()];
@@ -193,7 +193,7 @@ fn figures(charts: &[Chart], caption: &str) -> String {
         .iter()
         .map(|chart| {
             Figure::single(chart.clone())
-                .with_panel_size(480, 480)
+                .with_panel_size(520, 500)
                 .svg()
         })
         .collect();
