@@ -13,7 +13,7 @@ use crate::sim::summary::{Finding, SeriesSummary, Summary};
 
 /// Points of a drawn theorem curve.
 const CURVE_POINTS: usize = 33;
-/// Half-width, in powers of ten, over which points of equal n are spread.
+/// Half-width over which points of equal n are spread, as a share of the axis.
 const SPREAD: f64 = 0.02;
 
 /// One panel per loss: those that slope claims name first.
@@ -198,10 +198,12 @@ fn constant_chart(plan: &Plan, summary: &Summary, wanted: Constant, range: (f64,
     .with_subtitle("mean over replicates, 95 % interval")
     .with_reference_line(ReferenceLine::horizontal(1.0, "limit").with_colour(Colour::Black));
     let count = summary.series.len();
+    let sizes = || plan.cells.iter().map(|c| (c.n as f64).log10());
+    let span = sizes().fold(0.0, f64::max) - sizes().fold(f64::INFINITY, f64::min);
     for (k, series) in summary.series.iter().enumerate() {
         // Beside each other, where they would hide each other.
         let place = (2.0 * k as f64 - (count - 1) as f64) / count as f64;
-        let shift = 10f64.powf(SPREAD * place);
+        let shift = 10f64.powf(SPREAD * span * place);
         let points = series
             .cells
             .iter()

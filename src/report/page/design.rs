@@ -320,6 +320,13 @@ pub(super) fn limits(plan: &Plan, summary: &Summary) -> String {
          a minimax statement is about."
             .to_string(),
     );
+    if plan.study.claim.len() * summary.series.len() > 1 {
+        items.push(
+            "Each 95 % interval is for one claim and one series; nothing is corrected for their \
+             number."
+                .to_string(),
+        );
+    }
     items.push(start_limit(plan));
     items.push(
         "Means are over certified fits. If failures depend on the data, they are means of a \
