@@ -115,6 +115,7 @@ fn log_value((multiple, exponent): (u8, i32)) -> f64 {
 
 fn log_ticks(range: (f64, f64), target: usize) -> Vec<Tick> {
     const ALL: [u8; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+    const CHOICES: [&[u8]; 5] = [&[1, 2, 5], &[1, 3], &[1, 2, 3, 5], &[1, 2, 4, 6, 8], &ALL];
     let decades = log_values(range, &[1], 1);
     let fits = |values: &Vec<(u8, i32)>| (3..=target.max(3)).contains(&values.len());
     let labelled = if decades.len() >= 3 {
@@ -122,7 +123,7 @@ fn log_ticks(range: (f64, f64), target: usize) -> Vec<Tick> {
             .map(|step| log_values(range, &[1], step))
             .find(|values| values.len() <= target)
             .unwrap_or(decades)
-    } else if let Some(values) = [&[1, 2, 5][..], &[1, 3], &ALL]
+    } else if let Some(values) = CHOICES
         .into_iter()
         .map(|multiples| log_values(range, multiples, 1))
         .find(fits)
@@ -131,7 +132,7 @@ fn log_ticks(range: (f64, f64), target: usize) -> Vec<Tick> {
     } else if range.1 < 5.0 * range.0 {
         return linear_ticks(range, target);
     } else {
-        decades
+        log_values(range, &[1, 2, 5], 1)
     };
     let plain = labelled.iter().all(|&(multiple, exponent)| match multiple {
         1 if labelled.iter().all(|&(m, _)| m == 1) => (-3..=3).contains(&exponent),
@@ -224,6 +225,27 @@ mod tests {
             labels(Scale::Log10, 1.02, 1.09, 4),
             ["1.02", "1.04", "1.06", "1.08"]
         );
+    }
+
+    #[test]
+    fn a_logarithmic_axis_without_a_power_of_ten_still_has_labels() {
+        assert_eq!(
+            labels(Scale::Log10, 0.014, 0.092, 5),
+            ["0.02", "0.03", "0.05"]
+        );
+        assert_eq!(
+            labels(Scale::Log10, 0.052, 0.26, 8),
+            ["0.06", "0.08", "0.1", "0.2"]
+        );
+        for low in 1..100 {
+            for ratio in 2..1000 {
+                let low = 1e-3 * f64::from(low);
+                let high = low * f64::from(ratio).sqrt();
+                for target in [4, 5, 7] {
+                    assert!(labels(Scale::Log10, low, high, target).len() > 1);
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A study's cells, named.
 
 use super::constants::Regularity;
-use super::study::{Loss, Precision, Replicates, Study};
+use super::data::FittedTruth;
+use super::study::{Loss, Precision, Replicates, Study, Truth};
 use crate::error::{Error, Result};
 use crate::fit::{Bounds, Start};
 use crate::model::Model;
@@ -45,6 +46,8 @@ pub struct Plan {
     pub study: Study,
     /// Twelve hexadecimal digits over all that decides a row, and the claims.
     pub hash: String,
+    /// The fit that serves as truth, where the truth comes from data.
+    pub fitted: Option<FittedTruth>,
     /// One per gate variant.
     pub truths: Vec<PlannedTruth>,
     /// In the order gate, start, n.
@@ -58,7 +61,14 @@ impl Plan {
     /// As [`Study::base_truth`]; [`Error::Value`] if a loss or start does not
     /// fit the truth.
     pub fn new(study: Study) -> Result<Self> {
-        let base = study.base_truth()?;
+        let fitted = match &study.truth {
+            Truth::File(_) => None,
+            Truth::Data(truth) => Some(truth.fitted(&study.relative(&truth.data))?),
+        };
+        let base = match &fitted {
+            Some(fitted) => fitted.model.clone(),
+            None => study.base_truth()?,
+        };
         let locate = |e: Error| match std::fs::read_to_string(&study.path) {
             Ok(text) => e.located(&study.path, &text),
             Err(_) => e,
@@ -105,6 +115,7 @@ impl Plan {
         Ok(Plan {
             study,
             hash,
+            fitted,
             truths,
             cells,
         })

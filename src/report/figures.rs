@@ -1,0 +1,259 @@
+//! The report's figures: rates and constants against n.
+
+use super::format::{decimal, interval};
+use super::wording::{loss_name, series_label};
+use crate::plot::{
+    Axis, Chart, Colour, Estimate, Figure, LineStyle, Palette, ReferenceLine, Series, SeriesData,
+    ShadedBand,
+};
+use crate::sim::Plan;
+use crate::sim::rate::Line;
+use crate::sim::study::{Claim, Constant, Curve, Loss};
+use crate::sim::summary::{Finding, SeriesSummary, Summary};
+
+/// Points of a drawn theorem curve.
+const CURVE_POINTS: usize = 33;
+/// Half-width over which points of equal n are spread, as a share of the axis.
+const SPREAD: f64 = 0.02;
+
+/// One panel per loss: those that slope claims name first.
+pub(super) fn rate_charts(plan: &Plan, summary: &Summary) -> Vec<Chart> {
+    let claimed = |loss: &Loss| summary.claims.iter().any(|c| slope_of(&c.finding, *loss));
+    let (first, others): (Vec<Loss>, Vec<Loss>) =
+        plan.study.losses.iter().partition(|l| claimed(l));
+    first
+        .into_iter()
+        .chain(others)
+        .filter(|&loss| has_points(summary, loss))
+        .map(|loss| rate_chart(summary, loss))
+        .collect()
+}
+
+/// One panel per constant that the rows give.
+pub(super) fn constant_charts(plan: &Plan, summary: &Summary) -> Vec<Chart> {
+    let range = constant_range(plan, summary);
+    Constant::ALL
+        .into_iter()
+        .filter(|constant| {
+            let cells = summary.series.iter().flat_map(|s| &s.cells);
+            cells.flat_map(|c| &c.constants).any(|(c, _)| c == constant)
+        })
+        .map(|constant| constant_chart(plan, summary, constant, range))
+        .collect()
+}
+
+/// The panels as one figure.
+pub(super) fn joined(charts: Vec<Chart>) -> Figure {
+    let columns = match charts.len() {
+        0..=3 => charts.len(),
+        4 => 2,
+        _ => 3,
+    };
+    Figure::grid(columns.max(1), charts).with_panel_size(600, 580)
+}
+
+fn slope_of(finding: &Finding, wanted: Loss) -> bool {
+    matches!(finding, Finding::Slope { loss, .. } if *loss == wanted)
+}
+
+fn has_points(summary: &Summary, loss: Loss) -> bool {
+    let cells = summary.series.iter().flat_map(|s| &s.cells);
+    cells.flat_map(|c| &c.losses).any(|l| l.loss == loss)
+}
+
+fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
+    let mut chart = Chart::new(
+        loss_name(loss),
+        Axis::log10("sample size n"),
+        Axis::log10(loss.symbol()),
+    )
+    .with_subtitle("mean over replicates, 95 % interval");
+    let mut curves: Vec<Series> = Vec::new();
+    for (k, series) in summary.series.iter().enumerate() {
+        let colour = Palette::colour(k);
+        let mut label = series_label(&series.name);
+        let points = loss_points(series, loss);
+        let mut lines = Vec::new();
+        for result in &summary.claims {
+            let Finding::Slope {
+                curve,
+                rate: Some(rate),
+                window,
+                ..
+            } = &result.finding
+            else {
+                continue;
+            };
+            if result.series != series.name || !slope_of(&result.finding, loss) {
+                continue;
+            }
+            let Some(ends) = inside(&points, *window) else {
+                continue;
+            };
+            if lines.is_empty() {
+                label = format!(
+                    "{label}: slope {} {}",
+                    decimal(rate.line.slope, 3),
+                    interval(rate.interval, 3)
+                );
+                lines = fitted_line(&rate.line, ends);
+            }
+            let theorem = format!("theorem: {}", curve.symbol());
+            let anchored = anchored_curve(*curve, &rate.line, *window, ends);
+            curves.push(theorem_series(theorem, *curve, anchored));
+        }
+        if !lines.is_empty() {
+            chart = chart.with_series(Series::line(&label, colour, lines));
+        }
+        chart = chart.with_series(Series::points(label, colour, points));
+    }
+    for curve in curves {
+        chart = chart.with_series(curve);
+    }
+    chart
+}
+
+/// Black; dotted if the curve has a logarithm, so that two claims differ.
+fn theorem_series(label: String, curve: Curve, points: Vec<(f64, f64)>) -> Series {
+    let style = match curve {
+        Curve::LogParametric => LineStyle::Dotted,
+        Curve::Parametric | Curve::Quartic => LineStyle::Dashed,
+    };
+    Series {
+        label,
+        colour: Colour::Black,
+        data: SeriesData::Line { points, style },
+    }
+}
+
+fn loss_points(series: &SeriesSummary, loss: Loss) -> Vec<Estimate> {
+    let point = |n: u64, mean: crate::sim::summary::Estimate| {
+        Estimate::new(n as f64, mean.value, mean.interval[0], mean.interval[1])
+    };
+    series
+        .cells
+        .iter()
+        .filter_map(|c| Some(point(c.n, c.losses.iter().find(|l| l.loss == loss)?.mean)))
+        .collect()
+}
+
+/// Smallest and largest n among `points` within the window.
+fn inside(points: &[Estimate], window: [f64; 2]) -> Option<[f64; 2]> {
+    let sizes = || {
+        points
+            .iter()
+            .map(|p| p.x)
+            .filter(|n| (window[0]..=window[1]).contains(n))
+    };
+    let low = sizes().reduce(f64::min)?;
+    let high = sizes().reduce(f64::max)?;
+    Some([low, high])
+}
+
+fn line_at(line: &Line, n: f64) -> f64 {
+    (line.intercept + line.slope * n.ln()).exp()
+}
+
+fn fitted_line(line: &Line, ends: [f64; 2]) -> Vec<(f64, f64)> {
+    ends.map(|n| (n, line_at(line, n))).to_vec()
+}
+
+/// The claimed curve, scaled to meet the fitted line at the geometric middle of
+/// the window.
+fn anchored_curve(curve: Curve, line: &Line, window: [f64; 2], ends: [f64; 2]) -> Vec<(f64, f64)> {
+    // A window may reach beyond all n, even to infinity.
+    let low = window[0].max(ends[0]);
+    let high = window[1].min(ends[1]);
+    let middle = (low * high).sqrt();
+    let scale = line_at(line, middle) / curve.at(middle);
+    (0..CURVE_POINTS)
+        .map(|k| low * (high / low).powf(k as f64 / (CURVE_POINTS - 1) as f64))
+        .map(|n| (n, scale * curve.at(n)))
+        .collect()
+}
+
+/// One range for all constants, so that the panels compare at a glance.
+fn constant_range(plan: &Plan, summary: &Summary) -> (f64, f64) {
+    let cells = summary.series.iter().flat_map(|s| &s.cells);
+    let ends = cells
+        .flat_map(|c| &c.constants)
+        .flat_map(|(_, e)| e.interval);
+    let bands = plan.study.claim.iter().flat_map(|claim| match claim {
+        Claim::Constant { tolerance, .. } => [1.0 - tolerance, 1.0 + tolerance],
+        _ => [1.0, 1.0],
+    });
+    let values = || ends.clone().chain(bands.clone());
+    let low = values().fold(1.0, f64::min);
+    let high = values().fold(1.0, f64::max);
+    let room = 0.05 * (high - low);
+    (low - room, high + room)
+}
+
+fn constant_chart(plan: &Plan, summary: &Summary, wanted: Constant, range: (f64, f64)) -> Chart {
+    let mut chart = Chart::new(
+        wanted.symbol(),
+        Axis::log10("sample size n"),
+        Axis::linear("ratio to its limit").with_range(range.0, range.1),
+    )
+    .with_subtitle("mean over replicates, 95 % interval")
+    .with_reference_line(ReferenceLine::horizontal(1.0, "limit").with_colour(Colour::Black));
+    let count = summary.series.len();
+    let sizes = || plan.cells.iter().map(|c| (c.n as f64).log10());
+    let span = sizes().fold(0.0, f64::max) - sizes().fold(f64::INFINITY, f64::min);
+    for (k, series) in summary.series.iter().enumerate() {
+        // Beside each other, where they would hide each other.
+        let place = (2.0 * k as f64 - (count - 1) as f64) / count as f64;
+        let shift = 10f64.powf(SPREAD * span * place);
+        let points = series
+            .cells
+            .iter()
+            .filter_map(|c| {
+                let (_, e) = c
+                    .constants
+                    .iter()
+                    .find(|(constant, _)| *constant == wanted)?;
+                let n = c.n as f64 * shift;
+                Some(Estimate::new(n, e.value, e.interval[0], e.interval[1]))
+            })
+            .collect();
+        let label = series_label(&series.name);
+        chart = chart.with_series(Series::points(label, Palette::colour(k), points));
+    }
+    for claim in &plan.study.claim {
+        if let Claim::Constant {
+            constant,
+            tolerance,
+            ..
+        } = claim
+            && *constant == wanted
+        {
+            let (low, high) = (1.0 - tolerance, 1.0 + tolerance);
+            let label = "accepted at the largest n";
+            chart = chart.with_shaded_band(ShadedBand::horizontal(low, high, label));
+        }
+    }
+    chart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_theorem_curve_meets_the_fitted_line_at_the_geometric_middle() {
+        let line = Line {
+            slope: -0.47,
+            intercept: 0.3,
+            slope_error: 0.01,
+        };
+        let ends = [100.0, 10_000.0];
+        for window in [ends, [1.0, f64::INFINITY]] {
+            let points = anchored_curve(Curve::Parametric, &line, window, ends);
+            let (n, value) = points[CURVE_POINTS / 2];
+            assert!((n - 1000.0).abs() < 1e-9);
+            assert!((value / line_at(&line, 1000.0) - 1.0).abs() < 1e-12);
+            assert_eq!(points[0].0, 100.0);
+            assert!((points[CURVE_POINTS - 1].0 - 10_000.0).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Numbers as people read them: rounded to what their error supports.
+
+/// Half-width of a 95 % normal interval in standard errors.
+const NORMAL: f64 = 1.959_963_984_540_054;
+
+/// `value` with six significant digits, in plain decimals that read back to the
+/// same number: what a CSV file holds. Empty for `None`.
+pub(super) fn six_digits(value: Option<f64>) -> String {
+    let Some(value) = value else {
+        return String::new();
+    };
+    let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
+    // Adding zero turns -0 into 0.
+    (rounded + 0.0).to_string()
+}
+
+/// `value` with fixed decimals and a true minus sign; a dash if not a number.
+pub(super) fn decimal(value: f64, decimals: usize) -> String {
+    if value.is_nan() {
+        return "–".to_string();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "∞" } else { "−∞" }.to_string();
+    }
+    let digits = format!("{:.decimals$}", value.abs());
+    let is_zero = digits.bytes().all(|b| matches!(b, b'0' | b'.'));
+    if value < 0.0 && !is_zero {
+        format!("−{digits}")
+    } else {
+        digits
+    }
+}
+
+/// An interval with fixed decimals.
+pub(super) fn interval(ends: [f64; 2], decimals: usize) -> String {
+    format!(
+        "[{}, {}]",
+        decimal(ends[0], decimals),
+        decimal(ends[1], decimals)
+    )
+}
+
+/// A stated number, such as a range in a study file: as short as it is exact.
+pub(super) fn stated(value: f64) -> String {
+    if value.is_infinite() || value.is_nan() {
+        return decimal(value, 0);
+    }
+    value.to_string().replace('-', "−")
+}
+
+/// A stated range.
+pub(super) fn stated_interval(ends: [f64; 2]) -> String {
+    format!("[{}, {}]", stated(ends[0]), stated(ends[1]))
+}
+
+/// A mean and its standard error, the error with two significant digits and the
+/// mean to the same place.
+pub(super) fn with_error(value: f64, error: f64) -> (String, String) {
+    if !(error > 0.0 && error.is_finite()) {
+        return (rounded(value, 4), "0".to_string());
+    }
+    let place = exponent(error) - 1;
+    let size = exponent(value).max(place);
+    if is_plain(size) {
+        let decimals = (-place).max(0) as usize;
+        return (decimal(value, decimals), decimal(error, decimals));
+    }
+    (
+        scientific(value, size, (size - place) as usize),
+        rounded(error, 2),
+    )
+}
+
+/// `value` with this many significant digits.
+pub(super) fn rounded(value: f64, digits: i32) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return decimal(value, 0);
+    }
+    let size = exponent(value);
+    if is_plain(size) {
+        decimal(value, (digits - 1 - size).max(0) as usize)
+    } else {
+        scientific(value, size, (digits - 1).max(0) as usize)
+    }
+}
+
+/// A sample size, with at most four significant digits.
+pub(super) fn size(n: f64) -> String {
+    if !n.is_finite() {
+        return decimal(n, 0);
+    }
+    let unit = 10f64.powi((exponent(n.max(1.0)) - 3).max(0));
+    let whole = (n / unit).round() * unit;
+    if whole < 1e7 {
+        thousands(whole as u64)
+    } else {
+        rounded(n, 3)
+    }
+}
+
+/// A count with thin spaces between groups of three digits, from 10 000 on.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut grouped = String::new();
+    for (k, digit) in digits.chars().enumerate() {
+        if k > 0 && (digits.len() - k).is_multiple_of(3) {
+            grouped.push('\u{202f}');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A share as a percentage: "1.3 %".
+pub(super) fn percent(share: f64) -> String {
+    if share.is_nan() {
+        return decimal(share, 0);
+    }
+    let percentage = 100.0 * share;
+    let decimals = if percentage == 0.0 || percentage >= 10.0 {
+        0
+    } else if percentage >= 1.0 {
+        1
+    } else {
+        2
+    };
+    format!("{} %", decimal(percentage, decimals))
+}
+
+/// Wilson's 95 % interval of a probability (Wilson 1927): it stays sensible
+/// where no failure, or nothing but failures, was seen. NaN without trials.
+pub(super) fn wilson(hits: usize, trials: usize) -> [f64; 2] {
+    let (count, z2) = (trials as f64, NORMAL * NORMAL);
+    let share = hits as f64 / count;
+    let centre = (share + 0.5 * z2 / count) / (1.0 + z2 / count);
+    let reach = NORMAL / (1.0 + z2 / count)
+        * (share * (1.0 - share) / count + 0.25 * z2 / (count * count)).sqrt();
+    let low = if hits == 0 { 0.0 } else { centre - reach };
+    let high = if hits == trials { 1.0 } else { centre + reach };
+    if trials == 0 {
+        [f64::NAN, f64::NAN]
+    } else {
+        [low, high]
+    }
+}
+
+/// "1 fit", "2 fits".
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(count as u64))
+}
+
+fn exponent(value: f64) -> i32 {
+    if value == 0.0 {
+        i32::MIN / 2
+    } else {
+        value.abs().log10().floor() as i32
+    }
+}
+
+/// Whether numbers of this power of ten are written without an exponent.
+fn is_plain(size: i32) -> bool {
+    (-5..=5).contains(&size)
+}
+
+fn scientific(value: f64, size: i32, decimals: usize) -> String {
+    let superscript: String = size
+        .to_string()
+        .chars()
+        .map(|c| match c {
+            '-' => '⁻',
+            '1' => '¹',
+            '2' => '²',
+            '3' => '³',
+            _ => char::from_u32('⁰' as u32 + c.to_digit(10).unwrap_or(0)).unwrap_or('⁰'),
+        })
+        .collect();
+    let mantissa = decimal(value / 10f64.powi(size), decimals);
+    format!("{mantissa}×10{superscript}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_is_rounded_to_what_its_error_supports() {
+        let pair = |a: &str, b: &str| (a.to_string(), b.to_string());
+        assert_eq!(with_error(0.031_234, 0.000_41), pair("0.03123", "0.00041"));
+        assert_eq!(with_error(-1.5, 0.25), pair("−1.50", "0.25"));
+        assert_eq!(
+            with_error(1.2342e-6, 3.1e-8),
+            pair("1.234×10⁻⁶", "3.1×10⁻⁸")
+        );
+        assert_eq!(with_error(2.0, 0.0), pair("2.000", "0"));
+        assert_eq!(with_error(f64::NAN, f64::NAN).0, "–");
+        assert_eq!(with_error(1234.0, 456.0), pair("1234", "456"));
+    }
+
+    #[test]
+    fn csv_numbers_have_six_digits_and_read_back() {
+        assert_eq!(six_digits(Some(0.123_456_789)), "0.123457");
+        assert_eq!(six_digits(Some(1_234_567.0)), "1234570");
+        assert_eq!(six_digits(Some(-0.0)), "0");
+        assert_eq!(six_digits(Some(f64::NAN)), "NaN");
+        assert_eq!(six_digits(None), "");
+    }
+
+    #[test]
+    fn sample_sizes_have_at_most_four_digits() {
+        assert_eq!(size(1234.4), "1234");
+        assert_eq!(size(123_456.0), "123\u{202f}500");
+        assert_eq!(size(f64::INFINITY), "∞");
+        assert_eq!(size(1.234e9), "1.23×10⁹");
+    }
+
+    #[test]
+    fn wilsons_interval_is_right_at_none_and_some() {
+        // Exact: the roots of (p - share)^2 = z^2 p (1 - p) / n.
+        let [low, high] = wilson(0, 240);
+        assert_eq!(low, 0.0);
+        assert!((high - 0.015_754).abs() < 1e-5, "{high}");
+        let [low, high] = wilson(10, 100);
+        assert!((low - 0.055_229).abs() < 1e-5 && (high - 0.174_366).abs() < 1e-5);
+        assert!(wilson(0, 0)[0].is_nan());
+    }
+}

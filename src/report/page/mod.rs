@@ -1,0 +1,138 @@
+//! The report as one self-contained page: results first, then the design in
+//! ADEMP order (Morris, White and Crowther 2019), limits, and how to repeat it.
+
+mod design;
+mod results;
+
+use super::environment::Environment;
+use super::format::thousands;
+use super::html::{code, definitions, escape, paragraph, paragraphs, section, typeset};
+use super::wording::{seconds, verdict_counts};
+use crate::plot::Chart;
+use crate::sim::{Plan, Row, Summary};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page. Nothing in it is loaded from elsewhere.
+pub(super) fn page(
+    plan: &Plan,
+    rows: &[Row],
+    summary: &Summary,
+    environment: &Environment,
+    rates: &[Chart],
+    constants: &[Chart],
+) -> String {
+    let study = &plan.study;
+    let title = escape(&study.title);
+    let aim = paragraphs(&study.aim) + &paragraph(&format!("Reference: {}", study.reference));
+    let sections = [
+        ("aim", "Aim", aim),
+        ("results", "Results", results::verdicts(plan, summary)),
+        ("rates", "Rates", results::rates(plan, summary, rates)),
+        (
+            "constants",
+            "Constants",
+            results::constants(summary, constants),
+        ),
+        (
+            "failures",
+            "Failures",
+            results::failed_fits(plan, rows, summary),
+        ),
+        (
+            "starts",
+            "Starting points",
+            results::starting_points(plan, rows),
+        ),
+        ("data", "Data-generating mechanism", design::data(plan)),
+        ("estimands", "Estimands", design::estimands(plan)),
+        ("methods", "Methods", design::methods(plan)),
+        ("measures", "Performance measures", design::measures(plan)),
+        ("limits", "Limits", design::limits(plan, summary)),
+        ("environment", "Environment", environment_list(environment)),
+        ("reproduce", "Reproduce", reproduce(plan, rows)),
+    ];
+    let shown = || {
+        sections
+            .iter()
+            .filter(|(_, _, content)| !content.is_empty())
+    };
+    let links: String = shown()
+        .map(|(id, heading, _)| format!("<a href=\"#{id}\">{heading}</a>\n"))
+        .collect();
+    let body: String = shown()
+        .map(|(id, heading, content)| section(id, heading, content))
+        .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
+         <h1>{title}</h1>\n<p class=\"headline\">{}</p>\n<nav>\n{links}</nav>\n</header>\n\
+         <main>\n{body}</main>\n</body>\n</html>\n",
+        typeset(&headline(plan, summary)),
+    )
+}
+
+fn headline(plan: &Plan, summary: &Summary) -> String {
+    format!(
+        "{} fits in {} cells, {} of them without a certified maximum. Claims: {}.",
+        thousands(summary.rows as u64),
+        plan.cells.len(),
+        match summary.failures {
+            0 => "none".to_string(),
+            count => thousands(count as u64),
+        },
+        verdict_counts(summary)
+    )
+}
+
+fn environment_list(environment: &Environment) -> String {
+    let unknown = || "not recorded".to_string();
+    let pairs = [
+        ("Version", format!("smoe-lab {}", environment.version)),
+        (
+            "Compiler",
+            environment.rustc.clone().unwrap_or_else(unknown),
+        ),
+        ("System", environment.os.clone()),
+        ("Processor", environment.cpu.clone().unwrap_or_else(unknown)),
+        (
+            "Threads",
+            format!("{} on {} cores", environment.threads, environment.cores),
+        ),
+        ("Started", environment.started.clone()),
+        ("Duration", seconds(environment.seconds)),
+        ("Study hash", environment.study.clone()),
+    ];
+    definitions(&pairs.map(|(term, text)| (term.to_string(), text)))
+}
+
+fn reproduce(plan: &Plan, rows: &[Row]) -> String {
+    let study = &plan.study;
+    // An absolute path means nothing on another machine.
+    let path = if study.path.is_relative() {
+        study.path.display().to_string()
+    } else {
+        format!("{}.toml", study.name)
+    };
+    let command = |words: &str| format!("cargo run --bin rate_sweep -- {words}");
+    let replicate = rows.iter().find(|r| !r.converged).or(rows.first());
+    let name = match (replicate, plan.cells.first()) {
+        (Some(row), _) => format!("{}/{}", row.cell, row.replicate),
+        (None, Some(cell)) => format!("{}/0", cell.name),
+        (None, None) => String::new(),
+    };
+    let mut html = paragraph(
+        "Run the study; rows that exist are kept, missing ones are computed, and this page is \
+         written again:",
+    );
+    html += &code(&command(&format!("run {path}")));
+    html += &paragraph("Write this page again from the stored rows, without any fit:");
+    html += &code(&command(&format!("report {path}")));
+    html += &paragraph(
+        "Compute one replicate again, with every start's outcome. Its name is its cell, a slash \
+         and the replicate, as in the first columns of the rows; nothing else decides its \
+         random numbers:",
+    );
+    html + &code(&command(&format!("replay {path} '{name}'")))
+}
