@@ -36,7 +36,7 @@ impl Purpose {
 /// A named random stream, addressable by (sample, draw).
 ///
 /// The 64-bit Philox key is the head of SHA-256 over the four parts of the
-/// name, each preceded by its length.
+/// name as little-endian 64-bit words, the cell as its length and its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     key: [u32; 2],

@@ -34,11 +34,11 @@ pub struct Bounds {
 }
 
 impl Limits {
-    /// Checks signs and order.
+    /// Checks signs and order; `table` is where the limits stand in the file.
     ///
     /// # Errors
     /// [`Error::Value`] with the key of the study file.
-    pub fn validate(&self) -> Result<()> {
+    pub fn validate(&self, table: &str) -> Result<()> {
         let sizes = [
             ("coefficient", self.coefficient),
             ("bias", self.bias),
@@ -47,7 +47,7 @@ impl Limits {
         for (name, size) in sizes {
             if !(size >= 0.0 && size.is_finite()) {
                 return Err(Error::value(
-                    format!("fit.limits.{name}"),
+                    format!("{table}.{name}"),
                     format!("must be finite and not negative, got {size}"),
                 ));
             }
@@ -55,9 +55,35 @@ impl Limits {
         let [low, high] = self.variance;
         if !(low > 0.0 && low <= high && high.is_finite()) {
             return Err(Error::value(
-                "fit.limits.variance",
+                format!("{table}.variance"),
                 format!("must be 0 < low <= high, got [{low}, {high}]"),
             ));
+        }
+        Ok(())
+    }
+
+    /// Checks that every slope held at zero exists in `layout`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the key of the study file.
+    pub fn check_pairs(&self, layout: &Layout, table: &str) -> Result<()> {
+        let has = |c: Coordinate| layout.coordinates().contains(&c);
+        let slopes = self.zero_slopes.iter().map(|p| ("zero_slopes", p));
+        let gates = self
+            .zero_gate_slopes
+            .iter()
+            .map(|p| ("zero_gate_slopes", p));
+        for (name, &[i, j]) in slopes.chain(gates) {
+            let known = match name {
+                "zero_slopes" => has(Coordinate::Slope(i, j)),
+                _ => has(Coordinate::GateSlope(i, j)),
+            };
+            if !known {
+                return Err(Error::value(
+                    format!("{table}.{name}"),
+                    format!("[{i}, {j}] names no slope (expert, input dimension, from 0)"),
+                ));
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::format::{six_digits, wilson};
 use super::wording::{claims, constant_key};
 use crate::sim::Plan;
-use crate::sim::study::Claim;
+use crate::sim::claim::Claim;
 use crate::sim::summary::{CellSummary, ClaimResult, Estimate, Finding, Summary};
 
 /// One line per (series, n, measure): value, standard error, 95 % interval,

@@ -7,8 +7,9 @@ use crate::plot::{
     ShadedBand,
 };
 use crate::sim::Plan;
+use crate::sim::claim::{Claim, Constant, Curve};
 use crate::sim::rate::Line;
-use crate::sim::study::{Claim, Constant, Curve, Loss};
+use crate::sim::study::Loss;
 use crate::sim::summary::{Finding, SeriesSummary, Summary};
 
 /// Points of a drawn theorem curve.

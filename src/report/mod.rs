@@ -24,7 +24,7 @@ mod wording;
 
 pub use csv::{claims_csv, summary_csv};
 pub use environment::Environment;
-pub use table::text_table;
+pub use table::{claims_table, text_table};
 
 use crate::error::{Error, Result};
 use crate::plot::Chart;

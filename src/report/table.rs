@@ -6,7 +6,8 @@ use super::wording::{
     verdict_counts,
 };
 use crate::sim::Plan;
-use crate::sim::study::{Claim, Constant, Loss};
+use crate::sim::claim::{Claim, Constant};
+use crate::sim::study::Loss;
 use crate::sim::summary::{ClaimResult, SeriesSummary, Summary};
 
 /// Characters per line.
@@ -41,6 +42,15 @@ pub fn text_table(plan: &Plan, summary: &Summary) -> String {
     );
     paragraph(&mut text, "", &line);
     // A terminal's numbers are copied into other programs.
+    text.replace('−', "-").replace('\u{202f}', " ")
+}
+
+/// The verdicts alone: what `check` prints for a recorded study.
+pub fn claims_table(plan: &Plan, summary: &Summary) -> String {
+    let mut text = String::new();
+    let heading = format!("{}: {}", plan.study.name, plan.study.title);
+    paragraph(&mut text, "", &heading);
+    claims_text(&mut text, plan, summary);
     text.replace('−', "-").replace('\u{202f}', " ")
 }
 

@@ -3,7 +3,8 @@
 use super::format::{
     counted, decimal, interval, percent, rounded, size, stated, stated_interval, thousands, wilson,
 };
-use crate::sim::study::{Claim, Constant, Loss};
+use crate::sim::claim::{Claim, Constant};
+use crate::sim::study::Loss;
 use crate::sim::summary::{ClaimResult, Finding, Summary};
 use crate::sim::{Plan, Verdict};
 

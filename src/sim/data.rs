@@ -83,7 +83,7 @@ impl DataTruth {
         if self.experts == 0 {
             return Err(Error::value("truth.experts", "must be at least 1"));
         }
-        self.limits.validate()?;
+        self.limits.validate("truth.limits")?;
         let mut columns: Vec<String> = self.expert.clone();
         columns.extend(
             self.gate

@@ -7,12 +7,14 @@
 //! A row is a function of (study seed, cell, replicate): it does not depend on
 //! the other cells, on the number of threads, or on when the run was killed.
 
+pub mod claim;
 pub mod constants;
 pub mod data;
 pub mod plan;
 pub mod rate;
 pub mod row;
 pub mod run;
+mod series;
 pub mod study;
 pub mod summary;
 

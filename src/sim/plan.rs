@@ -3,9 +3,9 @@
 use super::constants::Regularity;
 use super::data::FittedTruth;
 use super::study::{Loss, Precision, Replicates, Study, Truth};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, read_text};
 use crate::fit::{Bounds, Start};
-use crate::model::Model;
+use crate::model::{Model, read_model};
 use crate::num::sum::mean_and_deviation;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -58,20 +58,29 @@ impl Plan {
     /// Resolves the truth and lays out the cells.
     ///
     /// # Errors
-    /// As [`Study::base_truth`]; [`Error::Value`] if a loss or start does not
+    /// As [`read_model`] and [`super::data::DataTruth::fitted`]; [`Error::Value`] if a loss or start does not
     /// fit the truth.
     pub fn new(study: Study) -> Result<Self> {
-        let fitted = match &study.truth {
-            Truth::File(_) => None,
-            Truth::Data(truth) => Some(truth.fitted(&study.relative(&truth.data))?),
-        };
-        let base = match &fitted {
-            Some(fitted) => fitted.model.clone(),
-            None => study.base_truth()?,
-        };
         let locate = |e: Error| match std::fs::read_to_string(&study.path) {
             Ok(text) => e.located(&study.path, &text),
             Err(_) => e,
+        };
+        let (base, fitted) = match &study.truth {
+            Truth::File(truth) => (read_model(&study.relative(&truth.file))?, None),
+            Truth::Data(truth) => {
+                let path = study.relative(&truth.data);
+                let fitted = truth.fitted(&path).map_err(locate)?;
+                (fitted.model.clone(), Some(fitted))
+            }
+        };
+        let truth_identity = match &study.truth {
+            Truth::File(_) => base.to_toml(),
+            // The data, not the fit to them: its last digits depend on the machine.
+            Truth::Data(truth) => {
+                let data = read_text(&study.relative(&truth.data))?;
+                let table = serde_json::to_string(truth).expect("plain data");
+                format!("{table}\n{data}")
+            }
         };
         let variants: Vec<(Option<String>, Model)> = match study.grid.gate.is_empty() {
             true => vec![(None, base)],
@@ -111,7 +120,7 @@ impl Plan {
             }
             truths.push(planned);
         }
-        let hash = design_hash(&study, &truths);
+        let hash = design_hash(&study, &truth_identity);
         Ok(Plan {
             study,
             hash,
@@ -197,6 +206,7 @@ impl PlannedTruth {
             }
         }
         let layout = model.parameters.layout();
+        study.fit.limits.check_pairs(&layout, "fit.limits")?;
         let bounds = study.fit.limits.bounds(&layout);
         let packed = layout.pack(&model.parameters);
         for (j, coordinate) in layout.coordinates().iter().enumerate() {
@@ -221,23 +231,25 @@ impl PlannedTruth {
     }
 }
 
-/// SHA-256 over what decides a row (seed, resolved truths, estimator, losses)
-/// and over the claims, which must not change once rows exist. The grid and the
-/// number of replicates are left out: they may grow.
-fn design_hash(study: &Study, truths: &[PlannedTruth]) -> String {
+/// SHA-256 over what decides a row (seed, truth, gate variants, estimator,
+/// losses) and over the claims, which must not change once rows exist. Sample
+/// sizes and the number of replicates are left out: they may grow.
+fn design_hash(study: &Study, truth: &str) -> String {
     #[derive(Serialize)]
     struct Design<'a> {
         seed: u64,
-        truths: Vec<String>,
+        truth: &'a str,
+        gates: &'a [super::study::GateVariant],
         fit: &'a super::study::Fit,
         starts: &'a [super::study::StartSet],
         losses: &'a [Loss],
         record_parameters: bool,
-        claims: &'a [super::study::Claim],
+        claims: &'a [super::claim::Claim],
     }
     let design = Design {
         seed: study.seed,
-        truths: truths.iter().map(|t| t.model.to_toml()).collect(),
+        truth,
+        gates: &study.grid.gate,
         fit: &study.fit,
         starts: &study.grid.start,
         losses: &study.losses,

@@ -5,7 +5,7 @@ use super::study::{Loss, Study};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The result of one replicate of one cell.
@@ -191,15 +191,7 @@ impl RowFile {
             let path = path.clone();
             move |e: std::io::Error| Error::file(&path, action, &e)
         };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(failed("open"))?;
-        if file.try_lock().is_err() {
-            return Err(Error::input(&path, "", "another run is writing these rows"));
-        }
+        let mut file = open_locked(&path)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed("read"))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -211,7 +203,6 @@ impl RowFile {
             file.write_all(&encode(&Row::header(&plan.study)))
                 .map_err(failed("write"))?;
         }
-        file.seek(SeekFrom::End(0)).map_err(failed("seek in"))?;
         Ok(RowFile { path, file, rows })
     }
 
@@ -254,8 +245,26 @@ impl RowFile {
         }
         let temporary = self.path.with_extension("csv.new");
         std::fs::write(&temporary, bytes).map_err(|e| Error::file(&temporary, "write", &e))?;
-        std::fs::rename(&temporary, &self.path).map_err(|e| Error::file(&self.path, "replace", &e))
+        std::fs::rename(&temporary, &self.path)
+            .map_err(|e| Error::file(&self.path, "replace", &e))?;
+        // The old file is gone: append to the new one from here on.
+        self.file = open_locked(&self.path)?;
+        Ok(())
     }
+}
+
+/// The file, open for appending and locked against a second writer.
+fn open_locked(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(|e| Error::file(path, "open", &e))?;
+    if file.try_lock().is_err() {
+        return Err(Error::input(path, "", "another run is writing these rows"));
+    }
+    Ok(file)
 }
 
 /// Reads rows for a report: `rows.csv`, or `rows.csv.gz` as recorded in the

@@ -1,11 +1,12 @@
 //! The study file: everything that is fixed before running. Format:
 //! `docs/studies.md`.
 
+use super::claim::{Claim, Constant};
 use super::data::DataTruth;
 use crate::error::{Error, Result, parse_toml, read_text};
 use crate::fit::{Limits, Method, NewtonOptions, Options, Start};
 use crate::loss::voronoi::VoronoiLoss;
-use crate::model::{GateKind, Model, Response, Weights, read_model};
+use crate::model::{GateKind, Model, Response, Weights};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -266,117 +267,6 @@ impl Fit {
     }
 }
 
-/// A statement that the rows decide.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Claim {
-    /// log E(loss) is linear in log n with a slope in the accepted range.
-    Slope {
-        /// The theorem, for the table.
-        theorem: String,
-        /// The loss.
-        loss: Loss,
-        /// The curve claimed, drawn in the plot.
-        curve: Curve,
-        /// Smallest and largest n of the regression.
-        window: [f64; 2],
-        /// Accepted slopes.
-        accept: [f64; 2],
-    },
-    /// A limit constant at the largest n, as a ratio to its theoretical value.
-    Constant {
-        /// The theorem, for the table.
-        theorem: String,
-        /// Which constant.
-        constant: Constant,
-        /// Accepted relative deviation from 1.
-        tolerance: f64,
-    },
-    /// The slope's 95 % interval, computed from groups of replicates, covers the
-    /// true slope about 95 % of the time.
-    Coverage {
-        /// The loss.
-        loss: Loss,
-        /// The slope that is known to be true.
-        slope: f64,
-        /// Replicates per group: what one study of this size would have.
-        group: u64,
-    },
-    /// The sample size at which the mean loss falls to an accuracy.
-    SampleSize {
-        /// The loss.
-        loss: Loss,
-        /// The mean loss wanted.
-        accuracy: f64,
-        /// Smallest and largest n of the regression.
-        window: [f64; 2],
-    },
-}
-
-/// A claimed curve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Curve {
-    /// n^(-1/2)
-    #[serde(rename = "n^-0.5")]
-    Parametric,
-    /// n^(-1/4)
-    #[serde(rename = "n^-0.25")]
-    Quartic,
-    /// (log n / n)^(1/2)
-    #[serde(rename = "(log n / n)^0.5")]
-    LogParametric,
-}
-
-impl Curve {
-    /// The curve at n, up to a constant.
-    pub fn at(self, n: f64) -> f64 {
-        match self {
-            Curve::Parametric => n.powf(-0.5),
-            Curve::Quartic => n.powf(-0.25),
-            Curve::LogParametric => (n.ln() / n).sqrt(),
-        }
-    }
-
-    /// How a page writes it.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Curve::Parametric => "n^(−1/2)",
-            Curve::Quartic => "n^(−1/4)",
-            Curve::LogParametric => "(log n / n)^(1/2)",
-        }
-    }
-}
-
-/// The sharp constants of regular maximum likelihood; P parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Constant {
-    /// 8 n E h^2 / P -> 1
-    HellingerSq,
-    /// 2 (loglik(fit) - loglik(truth)) / P -> 1 in mean (Wilks)
-    LikelihoodRatio,
-    /// tr(I n Cov) / P -> 1 (Cramer-Rao), I the Fisher information at the truth
-    Information,
-}
-
-impl Constant {
-    /// All of them.
-    pub const ALL: [Constant; 3] = [
-        Constant::HellingerSq,
-        Constant::LikelihoodRatio,
-        Constant::Information,
-    ];
-
-    /// How a page writes it.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Constant::HellingerSq => "8 n E h² / P",
-            Constant::LikelihoodRatio => "E LR / P",
-            Constant::Information => "tr(I n Cov) / P",
-        }
-    }
-}
-
 /// Reads and checks a study file, its truth included.
 ///
 /// # Errors
@@ -433,6 +323,10 @@ impl Study {
             "grid.start",
             self.grid.start.iter().map(|s| s.name.as_str()).collect(),
         )?;
+        let losses: HashSet<_> = self.losses.iter().collect();
+        if losses.len() != self.losses.len() {
+            return Err(Error::value("losses", "must be distinct"));
+        }
         let sizes = self.grid.n.values();
         let distinct: HashSet<_> = sizes.iter().collect();
         if sizes.is_empty() || distinct.len() != sizes.len() || sizes.contains(&0) {
@@ -480,7 +374,7 @@ impl Study {
         if !(self.fit.gain >= 0.0 && self.fit.gain.is_finite()) {
             return Err(Error::value("fit.gain", "must be finite and not negative"));
         }
-        self.fit.limits.validate()?;
+        self.fit.limits.validate("fit.limits")?;
         self.validate_claims()
     }
 
@@ -516,10 +410,16 @@ impl Study {
                     (Some(*loss), None)
                 }
                 Claim::Constant {
-                    constant: Constant::HellingerSq,
+                    constant,
+                    tolerance,
                     ..
-                } => (Some(Loss::HellingerSqMean), None),
-                Claim::Constant { .. } => (None, None),
+                } => {
+                    if !(*tolerance > 0.0) {
+                        return Err(Error::value(key("tolerance"), "must be positive"));
+                    }
+                    let needs = *constant == Constant::HellingerSq;
+                    (needs.then_some(Loss::HellingerSqMean), None)
+                }
             };
             if let Some(loss) = loss
                 && !self.losses.contains(&loss)
@@ -559,17 +459,6 @@ impl Study {
     /// A path of the study file, relative to the study's folder.
     pub fn relative(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
-    }
-
-    /// The truth before gate variants: read, or fitted to data.
-    ///
-    /// # Errors
-    /// As [`read_model`] and [`DataTruth::fitted`].
-    pub fn base_truth(&self) -> Result<Model> {
-        match &self.truth {
-            Truth::File(truth) => read_model(&self.relative(&truth.file)),
-            Truth::Data(truth) => Ok(truth.fitted(&self.relative(&truth.data))?.model),
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use smoe_lab::sim::{Cell, Plan, Row, Summary};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 const HEADLINE: &str = "sims/competition-exact.toml";
 const RESULTS: &str = "results";
@@ -71,7 +71,7 @@ pub fn plan(path: &Path) -> Result<bool> {
             total += seconds;
             let _ = writeln!(text, "  {:<40} {replicates:>7} replicates", cell.name);
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores();
         let _ = writeln!(
             text,
             "  {} cells, {} fits at least, about {:.0} s on {cores} cores; design {}",
@@ -83,6 +83,10 @@ pub fn plan(path: &Path) -> Result<bool> {
         print(&text);
     }
     Ok(true)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Expected seconds of one replicate: a measured second-order pass over a few
@@ -116,24 +120,25 @@ fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
         smoke: arguments.smoke,
     };
     let mut progress = Progress::new(rows_left(plan, &file.rows, &request));
-    let clock = Instant::now();
+    let started = SystemTime::now();
     let before = file.rows.len();
     run::run(plan, &mut file, &request, |done, total, row| {
         progress.row(done, total, row);
     })?;
     progress.finish();
     let computed = file.rows.len() - before;
+    let threads = request.jobs.unwrap_or_else(cores);
     let environment = if computed > 0 {
-        Environment::capture(plan, arguments.jobs.map(usize::from), clock.elapsed())
+        Environment::capture(&plan.hash, threads, started)
     } else {
-        Environment::read_or_capture(&folder, plan, Duration::ZERO)
+        Environment::read_or_capture(&folder, &plan.hash, threads, started)?
     };
     let summary = Summary::new(plan, &file.rows);
     report::write(&folder, plan, &file.rows, &summary, &environment)?;
     print(&report::text_table(plan, &summary));
     print(&format!(
         "{computed} rows computed in {:.1} s, {before} were there; page: {}\n",
-        clock.elapsed().as_secs_f64(),
+        started.elapsed().unwrap_or_default().as_secs_f64(),
         folder.join("index.html").display()
     ));
     // Two replicates decide nothing.
@@ -241,7 +246,8 @@ pub fn report(path: &Path, out: &Path, accuracy: Option<f64>) -> Result<bool> {
         let folder = out.join(&plan.study.name);
         let rows = read_rows(&folder, &plan)?;
         let summary = Summary::new(&plan, &rows);
-        let environment = Environment::read_or_capture(&folder, &plan, Duration::ZERO);
+        let environment =
+            Environment::read_or_capture(&folder, &plan.hash, cores(), SystemTime::now())?;
         report::write(&folder, &plan, &rows, &summary, &environment)?;
         print(&report::text_table(&plan, &summary));
         if let Some(accuracy) = accuracy {

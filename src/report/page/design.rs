@@ -8,7 +8,8 @@ use crate::report::wording::{
     series_label, window_text,
 };
 use crate::sim::Plan;
-use crate::sim::study::{Claim, Constant, Replicates, Truth};
+use crate::sim::claim::{Claim, Constant};
+use crate::sim::study::{Replicates, Truth};
 use crate::sim::summary::Summary;
 
 /// Longest line of a truth that is shown whole: a grid of inputs is one line.

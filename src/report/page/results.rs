@@ -8,7 +8,8 @@ use crate::report::wording::{
     accepted, claim_text, claim_theorem, claims, failures, incompleteness, log_corrected_slopes,
     measured, seconds, series_label, stop_counts,
 };
-use crate::sim::study::{Constant, Loss};
+use crate::sim::claim::Constant;
+use crate::sim::study::Loss;
 use crate::sim::summary::{CellSummary, ClaimResult, Summary};
 use crate::sim::{Plan, Row, Verdict};
 
