@@ -256,11 +256,30 @@ impl Climb<'_> {
         small
     }
 
+    /// The point `fraction` of the way along `direction`, projected to the box.
     fn stepped(&self, state: &State, direction: &Array1<f64>, fraction: f64) -> Vec<f64> {
         let moved = state.packed.iter().zip(direction);
         let mut packed: Vec<f64> = moved.map(|(p, d)| p + fraction * d).collect();
         self.bounds.project(&mut packed);
         packed
+    }
+
+    /// The point where `direction` first leaves the box, if it does so before
+    /// its end. Projection bends a step, and close to a bound the bent step may
+    /// not ascend; the straight one does.
+    fn first_bound(&self, state: &State, direction: &Array1<f64>) -> Option<Vec<f64>> {
+        let bound = |j: usize| match direction[j] > 0.0 {
+            true => self.bounds.high[j],
+            false => self.bounds.low[j],
+        };
+        let (hit, fraction) = (0..direction.len())
+            .filter(|&j| direction[j] != 0.0)
+            .map(|j| (j, (bound(j) - state.packed[j]) / direction[j]))
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .filter(|(_, fraction)| *fraction < 1.0)?;
+        let mut packed = self.stepped(state, direction, fraction);
+        packed[hit] = bound(hit);
+        Some(packed)
     }
 
     /// The information on the coordinates that may move.
@@ -372,8 +391,14 @@ impl Climb<'_> {
             }
             fraction *= 0.5;
         }
+        // A bound within rounding of the point: go there, and hold it next time.
+        let accepted = self
+            .first_bound(state, direction)
+            .filter(|packed| *packed != state.packed)
+            .map(|packed| self.state(packed))
+            .filter(|next| next.derivatives.log_likelihood >= start - rounding);
         Search {
-            accepted: None,
+            accepted,
             rejected,
             fraction: 0.0,
         }
