@@ -1,5 +1,16 @@
-//! Simulation, maximum likelihood and exact losses for competition-gated
-//! Gaussian sparse mixtures of experts, and the convergence rates they obey.
+#![doc = include_str!("../README.md")]
+//!
+//! # Rooms
+//!
+//! | room | what is inside |
+//! |---|---|
+//! | [`model`] | p(y given x): gates, experts, scores, samples |
+//! | [`loss`] | how far one mixture is from another |
+//! | [`backend`] | one pass over data |
+//! | [`fit`] | maximum likelihood |
+//! | [`sim`] | studies, rows, rates, verdicts |
+//! | [`report`], [`plot`] | what people look at |
+//! | [`num`], [`rng`], [`error`] | the ground |
 
 pub mod backend;
 pub mod error;

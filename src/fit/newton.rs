@@ -364,7 +364,7 @@ impl Climb<'_> {
                 let value = self
                     .backend
                     .log_likelihood(&self.parameters(&packed), self.data);
-                if !(value - start >= enough - rounding) {
+                if value.is_nan() || value - start < enough - rounding {
                     fraction *= 0.5;
                     continue;
                 }

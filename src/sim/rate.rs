@@ -117,7 +117,8 @@ fn fitted_line(samples: &[Sample]) -> Option<Line> {
 /// undefined.
 fn point(n: f64, losses: &[f64]) -> Option<(f64, f64, f64)> {
     let (mean, deviation) = mean_and_deviation(losses);
-    if losses.len() < 2 || !(mean > 0.0) || !(deviation > 0.0) || !mean.is_finite() {
+    let usable = mean > 0.0 && mean.is_finite() && deviation > 0.0;
+    if losses.len() < 2 || !usable {
         return None;
     }
     let error = deviation / (mean * (losses.len() as f64).sqrt());

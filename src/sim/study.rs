@@ -388,7 +388,7 @@ impl Study {
                     accept,
                     ..
                 } => {
-                    if !(accept[0] < accept[1]) {
+                    if !is_positive(accept[1] - accept[0]) {
                         return Err(Error::value(key("accept"), "must be [low, high]"));
                     }
                     (Some(*loss), Some(*window))
@@ -398,7 +398,7 @@ impl Study {
                     window,
                     accuracy,
                 } => {
-                    if !(*accuracy > 0.0) {
+                    if !is_positive(*accuracy) {
                         return Err(Error::value(key("accuracy"), "must be positive"));
                     }
                     (Some(*loss), Some(*window))
@@ -414,7 +414,7 @@ impl Study {
                     tolerance,
                     ..
                 } => {
-                    if !(*tolerance > 0.0) {
+                    if !is_positive(*tolerance) {
                         return Err(Error::value(key("tolerance"), "must be positive"));
                     }
                     let needs = *constant == Constant::HellingerSq;
@@ -460,6 +460,11 @@ impl Study {
     pub fn relative(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
+}
+
+/// False for NaN too.
+fn is_positive(value: f64) -> bool {
+    value > 0.0
 }
 
 impl GateVariant {
