@@ -55,3 +55,36 @@ fn the_headline_study_keeps_its_promises() {
         assert_eq!(truth.regularity.parameters, 7);
     }
 }
+
+/// Replicates by precision: the pilot decides, the same way at every run.
+#[test]
+fn a_target_standard_error_decides_the_replicates() {
+    use smoe_lab::sim::row::RowFile;
+    use smoe_lab::sim::run::{Request, run, target_replicates};
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(sims().join("calibration.toml")).unwrap();
+    let truth = sims().join("truths/normal-mean.toml");
+    let text = text
+        .replace(
+            "replicates = 20000",
+            "replicates = { target_slope_se = 0.02, pilot = 40, at_most = 500 }",
+        )
+        .replace("truths/normal-mean.toml", truth.to_str().unwrap());
+    let path = folder.path().join("precision.toml");
+    std::fs::write(&path, text).unwrap();
+    let plan = Plan::new(read_study(&path).unwrap()).unwrap();
+    let mut file = RowFile::open(&folder.path().join("rows"), &plan).unwrap();
+    run(&plan, &mut file, &Request::default(), |_, _, _| {}).unwrap();
+    let wanted = target_replicates(&plan, &file.rows);
+    assert!((41..500).contains(&wanted), "{wanted}");
+    assert_eq!(file.rows.len() as u64, 3 * wanted);
+    // The coefficient of variation of a half-normal is 0.756: with n = 10, 100,
+    // 1000 the slope's standard error is 0.756 / sqrt(R * 10.6).
+    let expected = (0.756f64 / 0.02).powi(2) / 10.6;
+    assert!(
+        (wanted as f64 / expected - 1.0).abs() < 0.6,
+        "{wanted} {expected}"
+    );
+    let summary = smoe_lab::sim::Summary::new(&plan, &file.rows);
+    assert_eq!(summary.failures, 0);
+}

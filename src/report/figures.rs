@@ -173,8 +173,10 @@ fn anchored_curve(curve: Curve, line: &Line, window: [f64; 2], ends: [f64; 2]) -
         .collect()
 }
 
-/// One range for all constants, so that the panels compare at a glance.
-fn constant_range(plan: &Plan, summary: &Summary) -> (f64, f64) {
+/// One range for all constants, so that the panels compare at a glance; none if
+/// one ratio is so far from 1 that it would flatten the others.
+fn constant_range(plan: &Plan, summary: &Summary) -> Option<(f64, f64)> {
+    const FAR: f64 = 2.0;
     let cells = summary.series.iter().flat_map(|s| &s.cells);
     let ends = cells
         .flat_map(|c| &c.constants)
@@ -187,17 +189,23 @@ fn constant_range(plan: &Plan, summary: &Summary) -> (f64, f64) {
     let low = values().fold(1.0, f64::min);
     let high = values().fold(1.0, f64::max);
     let room = 0.05 * (high - low);
-    (low - room, high + room)
+    (high < FAR && low > 1.0 / FAR).then_some((low - room, high + room))
 }
 
-fn constant_chart(plan: &Plan, summary: &Summary, wanted: Constant, range: (f64, f64)) -> Chart {
-    let mut chart = Chart::new(
-        wanted.symbol(),
-        Axis::log10("sample size n"),
-        Axis::linear("ratio to its limit").with_range(range.0, range.1),
-    )
-    .with_subtitle("mean over replicates, 95 % interval")
-    .with_reference_line(ReferenceLine::horizontal(1.0, "limit").with_colour(Colour::Black));
+fn constant_chart(
+    plan: &Plan,
+    summary: &Summary,
+    wanted: Constant,
+    range: Option<(f64, f64)>,
+) -> Chart {
+    let ratio = Axis::linear("ratio to its limit");
+    let ratio = match range {
+        Some((low, high)) => ratio.with_range(low, high),
+        None => ratio,
+    };
+    let mut chart = Chart::new(wanted.symbol(), Axis::log10("sample size n"), ratio)
+        .with_subtitle("mean over replicates, 95 % interval")
+        .with_reference_line(ReferenceLine::horizontal(1.0, "limit").with_colour(Colour::Black));
     let count = summary.series.len();
     let sizes = || plan.cells.iter().map(|c| (c.n as f64).log10());
     let span = sizes().fold(0.0, f64::max) - sizes().fold(f64::INFINITY, f64::min);
