@@ -3,7 +3,7 @@
 
 use super::convex::{Oracle, minimise};
 use super::difference::{distance_sq, norm_sq};
-use super::mass::{Cell, Gauge, infimum_over_mass};
+use super::mass::{Cell, Gauge, infimum_over_factor};
 use crate::num::top_k::select_top_k;
 
 /// `normal . t <= bound`: fitted atom `atom` is no nearer to true atom `rival`
@@ -38,23 +38,34 @@ pub(super) struct Term<'a> {
 }
 
 impl Term<'_> {
-    /// The value without its mass, and the factor of t - centre in its gradient.
-    fn at(&self, translation: &[f64]) -> (f64, f64) {
-        let norm = (distance_sq(translation, self.centre) + self.offset_sq).sqrt();
-        // At its kink the term has 0 among its subgradients.
-        let slope = if norm > 0.0 {
-            f64::from(self.power) * norm.powi(self.power - 2)
-        } else {
-            0.0
-        };
-        (norm.powi(self.power) + self.constant, slope)
+    /// |t - centre|^2 + offset_sq, under a root.
+    fn norm(&self, translation: &[f64]) -> f64 {
+        (distance_sq(translation, self.centre) + self.offset_sq).sqrt()
+    }
+
+    fn value(&self, translation: &[f64]) -> f64 {
+        self.mass * (self.norm(translation).powi(self.power) + self.constant)
+    }
+
+    fn add_gradient(&self, translation: &[f64], gradient: &mut [f64]) {
+        let norm = self.norm(translation);
+        if norm == 0.0 {
+            // At its kink the term has 0 among its subgradients.
+            return;
+        }
+        let slope = self.mass * f64::from(self.power) * norm.powi(self.power - 2);
+        for (c, entry) in gradient.iter_mut().enumerate() {
+            *entry += slope * (translation[c] - self.centre[c]);
+        }
     }
 }
 
-/// The loss as a function of w and t while the cells stay as they are.
+/// The loss as a function of t0 and t while the cells stay as they are; e^t0 is
+/// called the factor.
 pub(super) struct Arrangement<'a> {
     /// Masses only; the spread depends on t.
     pub cells: Vec<Cell>,
+    /// One per fitted atom; their masses sum to one.
     pub terms: Vec<Term<'a>>,
     pub kept: usize,
 }
@@ -63,132 +74,98 @@ impl Arrangement<'_> {
     fn cells_at(&self, translation: &[f64]) -> Vec<Cell> {
         let mut cells = self.cells.clone();
         for term in &self.terms {
-            cells[term.cell].spread += term.mass * term.at(translation).0;
+            cells[term.cell].spread += term.value(translation);
         }
         cells
     }
 
-    /// The infimum over w at the translation t.
+    /// The infimum over the factor at the translation t.
     pub fn loss_at(&self, translation: &[f64]) -> f64 {
-        infimum_over_mass(&self.cells_at(translation), self.kept, Gauge::Free)
+        infimum_over_factor(&self.cells_at(translation), self.kept, Gauge::Free)
     }
 
-    /// The infimum over w, and over t under the constraints; where it is
-    /// attained, and its value. `None` if it is not below the loss at w = 0;
-    /// some larger value if it is not below `cutoff`.
-    ///
-    /// Let T be the `kept` true atoms of largest mass, S and C the sums of S_j
-    /// and C_j over T. The loss is at least its value at w = 0 less w (S - C),
-    /// so that only translations with C < S matter. As |u| <= 1 + |u|^power,
-    /// they lie within 2 of the mean of the centres that belong to T.
+    /// The infimum over the factor, and over t under the constraints; where it
+    /// is attained, and its value. `None`, or some value from `cutoff` upwards,
+    /// if it is not below `cutoff`, which must be finite.
     pub fn minimum(&self, constraints: &[Constraint], cutoff: f64) -> Option<(Vec<f64>, f64)> {
-        let true_masses: Vec<f64> = self.cells.iter().map(|c| c.true_mass).collect();
-        let mut heaviest = vec![false; self.cells.len()];
-        select_top_k(&true_masses, self.kept, &mut heaviest);
-        let terms = || self.terms.iter().filter(|term| heaviest[term.cell]);
-        let mass: f64 = terms().map(|term| term.mass).sum();
-        if mass == 0.0 {
+        // Spreads only add to it.
+        let mass_part = infimum_over_factor(&self.cells, self.kept, Gauge::Free);
+        if mass_part >= cutoff {
             return None;
         }
-        let mean = |c: usize| terms().map(|t| t.mass * t.centre[c]).sum::<f64>() / mass;
-        let middle: Vec<f64> = (0..self.terms[0].centre.len()).map(mean).collect();
-
         let translation = if self.kept < self.cells.len() {
-            self.minimise_sparse(&middle, 2.0, constraints, cutoff)
+            self.minimise_sparse(constraints, cutoff)
         } else {
-            self.minimise_dense(&middle, 2.0, constraints)
+            self.minimise_spread(constraints, cutoff - mass_part)
         }?;
         let loss = self.loss_at(&translation);
         Some((translation, loss))
     }
 
-    /// Minimises the sum of all spreads.
-    fn minimise_dense(
-        &self,
-        middle: &[f64],
-        radius: f64,
-        constraints: &[Constraint],
-    ) -> Option<Vec<f64>> {
+    /// The mean of the terms' centres by mass, where every search starts.
+    ///
+    /// As |u|^power >= |u| - 1, the sum of all spreads is at least
+    /// |t - mean| - 1; as masses sum to one, the mass part of the dense loss is
+    /// at least |factor - 1|.
+    fn mean_centre(&self) -> Vec<f64> {
+        let mut mean = vec![0.0; self.terms[0].centre.len()];
+        for term in &self.terms {
+            for (entry, centre) in mean.iter_mut().zip(term.centre) {
+                *entry += term.mass * centre;
+            }
+        }
+        mean
+    }
+
+    /// Minimises the sum of all spreads. Where it is below `cutoff`,
+    /// |t - mean| < cutoff + 1.
+    fn minimise_spread(&self, constraints: &[Constraint], cutoff: f64) -> Option<Vec<f64>> {
         let oracle = |t: &[f64], cut: &mut [f64]| {
             if let Some(violated) = constraints.iter().find(|c| c.excess(t) > 0.0) {
                 cut.copy_from_slice(&violated.normal);
                 return Oracle::Infeasible;
             }
-            let mut value = 0.0;
             for term in &self.terms {
-                let (height, slope) = term.at(t);
-                value += term.mass * height;
-                for (entry, (t, centre)) in cut.iter_mut().zip(t.iter().zip(term.centre)) {
-                    *entry += term.mass * slope * (t - centre);
-                }
+                term.add_gradient(t, cut);
             }
-            Oracle::Feasible(value)
+            Oracle::Feasible(self.terms.iter().map(|term| term.value(t)).sum())
         };
-        minimise(middle.to_vec(), radius, f64::INFINITY, oracle).map(|(translation, _)| translation)
+        let found = minimise(self.mean_centre(), cutoff + 1.0, cutoff, oracle);
+        found.map(|(translation, _)| translation)
     }
 
-    /// Minimises the sum of the `kept` largest terms over w and t together, in
-    /// the coordinates (w / W, w (t - middle) / (W radius)) in which it is
-    /// convex. No minimiser lies beyond W: past the last kink all terms grow,
-    /// and where w S_j > 2 for any j the loss exceeds 1, its value at w = 0.
-    fn minimise_sparse(
-        &self,
-        middle: &[f64],
-        radius: f64,
-        constraints: &[Constraint],
-        cutoff: f64,
-    ) -> Option<Vec<f64>> {
-        let occupied = || self.cells.iter().filter(|c| c.fitted_mass > 0.0);
-        let last_kink = occupied().map(|c| c.true_mass / c.fitted_mass);
-        let w_max = occupied()
-            .map(|c| 2.0 / c.fitted_mass)
-            .fold(last_kink.fold(0.0, f64::max), f64::min);
-        let translation = |x: &[f64]| -> Vec<f64> {
-            let shift = x[1..].iter().map(|v| radius * v / x[0]);
-            shift.zip(middle).map(|(shift, m)| m + shift).collect()
-        };
+    /// Minimises the sum of the K = `kept` largest of k terms over (factor, t)
+    /// together, in which it is convex. It is at least K / k of the sum of all
+    /// terms: where it is below `cutoff`, |factor - 1| + |t - mean| is below
+    /// cutoff k / K + 1.
+    fn minimise_sparse(&self, constraints: &[Constraint], cutoff: f64) -> Option<Vec<f64>> {
         let oracle = |x: &[f64], cut: &mut [f64]| {
-            if x[0] <= 0.0 {
-                cut[0] = -1.0;
+            let (factor, t) = (x[0], &x[1..]);
+            if let Some(violated) = constraints.iter().find(|c| c.excess(t) > 0.0) {
+                cut[1..].copy_from_slice(&violated.normal);
                 return Oracle::Infeasible;
             }
-            let t = translation(x);
-            if let Some(violated) = constraints.iter().find(|c| c.excess(&t) > 0.0) {
-                // normal . t <= bound, multiplied by w.
-                cut[0] = dot(&violated.normal, middle) - violated.bound;
-                for (entry, normal) in cut[1..].iter_mut().zip(&violated.normal) {
-                    *entry = radius * normal;
-                }
-                return Oracle::Infeasible;
-            }
-            let w = w_max * x[0];
-            let cells = self.cells_at(&t);
-            let heights: Vec<f64> = cells.iter().map(|c| c.term(w)).collect();
+            let cells = self.cells_at(t);
+            let heights: Vec<f64> = cells.iter().map(|c| c.term(factor)).collect();
             let mut largest = vec![false; cells.len()];
             select_top_k(&heights, self.kept, &mut largest);
 
             let mut value = 0.0;
             for (j, cell) in cells.iter().enumerate().filter(|(j, _)| largest[*j]) {
                 value += heights[j];
-                let sign = (w * cell.fitted_mass - cell.true_mass).signum();
-                cut[0] += w_max * (sign * cell.fitted_mass + cell.spread);
+                let sign = (factor * cell.true_mass - cell.fitted_mass).signum();
+                cut[0] += sign * cell.true_mass;
             }
-            // The perspective w C(t) has gradient grad C in w (t - middle) and
-            // C - (t - middle) . grad C in w.
             for term in self.terms.iter().filter(|term| largest[term.cell]) {
-                let slope = term.mass * term.at(&t).1;
-                for c in 0..t.len() {
-                    let partial = slope * (t[c] - term.centre[c]);
-                    cut[0] -= w_max * partial * (t[c] - middle[c]);
-                    cut[c + 1] += w_max * radius * partial;
-                }
+                term.add_gradient(t, &mut cut[1..]);
             }
             Oracle::Feasible(value)
         };
-        // The ball around (1/2, 0) that holds 0 <= w <= W, |t - middle| <= radius.
-        let mut start = vec![0.0; middle.len() + 1];
-        start[0] = 0.5;
-        minimise(start, 1.25f64.sqrt(), cutoff, oracle).map(|(x, _)| translation(&x))
+        let mut start = self.mean_centre();
+        start.insert(0, 1.0);
+        let radius = cutoff * self.cells.len() as f64 / self.kept as f64 + 1.0;
+        let found = minimise(start, radius, cutoff, oracle);
+        found.map(|(x, _)| x[1..].to_vec())
     }
 }
 

@@ -1,20 +1,19 @@
-//! Masses of atoms, and the infimum over their common factor.
+//! Masses of atoms, and the infimum over the true ones' common factor.
 
 use crate::model::Expert;
 use crate::num::log_space::log_sum_exp;
 
-/// Whether the fitted masses are known up to a common factor only.
+/// Whether masses are known up to a common factor only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Gauge {
-    /// The factor w is 1.
+    /// The factor is 1.
     Fixed,
-    /// The loss is the infimum over w >= 0.
+    /// The loss is the infimum over the factor e^t0 of the true masses.
     Free,
 }
 
-/// The fitted and the true masses, divided by the sum of the true ones; under a
-/// free gauge the fitted ones are divided by their own sum, which no infimum
-/// over w can tell and which cannot overflow.
+/// The fitted and the true masses. Under a free gauge each sum to one; under a
+/// fixed one both are divided by the sum of the true ones.
 pub(super) fn masses(
     fitted: &[Expert],
     truth: &[Expert],
@@ -58,17 +57,17 @@ impl Cell {
         self.spread += mass * distance;
     }
 
-    /// |w S_j - omega*_j| + w C_j
-    pub fn term(&self, w: f64) -> f64 {
-        (w * self.fitted_mass - self.true_mass).abs() + w * self.spread
+    /// |S_j - factor omega*_j| + C_j
+    pub fn term(&self, factor: f64) -> f64 {
+        (self.fitted_mass - factor * self.true_mass).abs() + self.spread
     }
 
-    /// The two affine functions of w, (slope, intercept), whose maximum is
-    /// [`Cell::term`].
+    /// The two affine functions of the factor, (slope, intercept), whose maximum
+    /// is [`Cell::term`].
     fn lines(&self) -> [(f64, f64); 2] {
         [
-            (self.spread + self.fitted_mass, -self.true_mass),
-            (self.spread - self.fitted_mass, self.true_mass),
+            (self.true_mass, self.spread - self.fitted_mass),
+            (-self.true_mass, self.spread + self.fitted_mass),
         ]
     }
 }
@@ -81,16 +80,17 @@ pub(super) fn largest_sum(terms: &mut [f64], kept: usize) -> f64 {
     terms.iter().take(kept).sum()
 }
 
-/// The infimum over w of the sum of the `kept` largest terms.
+/// The infimum over the true masses' factor of the sum of the `kept` largest
+/// terms.
 ///
-/// The sum is convex and piecewise affine in w, so that its minimum lies at
-/// w = 0 or where an affine piece ends: at the kink of one cell's term, and, if
-/// some cells are dropped, where the terms of two cells cross.
-pub(super) fn infimum_over_mass(cells: &[Cell], kept: usize, gauge: Gauge) -> f64 {
+/// The sum is convex and piecewise affine in the factor, so that its minimum
+/// lies at 0 or where an affine piece ends: at the kink of one cell's term, and,
+/// if some cells are dropped, where the terms of two cells cross.
+pub(super) fn infimum_over_factor(cells: &[Cell], kept: usize, gauge: Gauge) -> f64 {
     let mut terms = vec![0.0; cells.len()];
-    let mut value = |w: f64| {
+    let mut value = |factor: f64| {
         for (term, cell) in terms.iter_mut().zip(cells) {
-            *term = cell.term(w);
+            *term = cell.term(factor);
         }
         largest_sum(&mut terms, kept)
     };
@@ -98,13 +98,13 @@ pub(super) fn infimum_over_mass(cells: &[Cell], kept: usize, gauge: Gauge) -> f6
         return value(1.0);
     }
     let mut best = value(0.0);
-    let mut consider = |w: f64| {
-        if w.is_finite() && w > 0.0 {
-            best = best.min(value(w));
+    let mut consider = |factor: f64| {
+        if factor.is_finite() && factor > 0.0 {
+            best = best.min(value(factor));
         }
     };
     for cell in cells {
-        consider(cell.true_mass / cell.fitted_mass);
+        consider(cell.fitted_mass / cell.true_mass);
     }
     if kept < cells.len() {
         for (j, cell) in cells.iter().enumerate() {

@@ -6,12 +6,12 @@
 //! sum of omega_i over A_j, all losses but the sigmoid's have the form
 //!
 //! ```text
-//! D = inf over w >= 0 of  sum over j of [ |w S_j - omega*_j| + w C_j ]
+//! D   = inf over t0 of  sum over j of [ |S_j - e^t0 omega*_j| + C_j ]
 //! C_j = sum over i in A_j of omega_i d(atom i, true atom j)
 //! ```
 //!
 //! where d is a sum of powers of parameter differences, with larger powers in
-//! cells that several fitted atoms share. An empty cell costs its mass omega*_j.
+//! cells that several fitted atoms share. An empty cell costs e^t0 omega*_j.
 //!
 //! | loss | omega_i | d, cell of one | d, cell of m > 1, r = rbar(m) |
 //! |---|---|---|---|
@@ -29,12 +29,14 @@
 //!
 //! **Gauge.** Adding one constant to all biases, or one constant to all
 //! gate_intercepts and one vector t to all gate_slopes, leaves the density as it
-//! is. The true masses are therefore normalised to sum to one and the infimum
-//! runs over all translations of the fit: over w = e^(constant), its limit 0
-//! included, and over t, which moves the cells too. Hence D <= 1. Competition
-//! experts without bias have no such freedom: when neither argument has biases,
-//! w = 1 and the masses of both are divided by the sum of the true ones (1 /
-//! k_true each). The sigmoid gate has no translation either.
+//! is. The infimum therefore runs over all translations of the truth: over t0,
+//! e^t0 = 0 included, and over t, which moves the cells too. The fit's own t0
+//! multiplies the papers' infimum; it is fixed by the sum of omega_i = 1. (The
+//! true masses sum to one as well, which changes nothing.) D has no upper
+//! bound: it grows with the parameter errors. Competition experts without bias
+//! have no such freedom: when neither argument has biases, t0 = 0 and the masses
+//! of both are divided by the sum of the true ones (1 / k_true each). The
+//! sigmoid gate has no translation either.
 //!
 //! **Sparse truth.** When the truth keeps K experts, the sum over j becomes the
 //! maximum over all sets of K true atoms, the sum of the K largest terms.
@@ -47,6 +49,8 @@
 mod arrangement;
 mod convex;
 mod difference;
+#[cfg(test)]
+mod interface_tests;
 mod mass;
 mod router;
 #[cfg(test)]
@@ -59,7 +63,7 @@ use crate::model::{
     Expert, ExpertGate, ExpertKind, GateKind, InputLaw, Model, Parameters, Response, Weights,
 };
 use difference::{Difference, differences, nearest};
-use mass::{Cell, Gauge, infimum_over_mass, largest_sum, masses};
+use mass::{Cell, Gauge, infimum_over_factor, largest_sum, masses};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -75,7 +79,8 @@ pub enum VoronoiLoss {
     ///
     /// # Reference
     /// arXiv 2402.02526, Theorem 4.2, and 2505.13380, Theorem 3.2, both as
-    /// reconstructed. Differs from the papers in: the gauge.
+    /// reconstructed. Differs from the papers in: the gauge, fixed by the sum of
+    /// fitted masses = 1 and an infimum over t0.
     #[serde(rename = "competition")]
     Competition,
     /// The loss for the absolute response with softmax weights and linear
@@ -96,14 +101,16 @@ pub enum VoronoiLoss {
     ///
     /// # Reference
     /// arXiv 2305.03288, loss D_1; with top-K 2309.13850, as reconstructed.
-    /// Differs from the papers in: the gauge, and the joint norm when sparse.
+    /// Differs from the papers in: the gauge, fixed by the sum of fitted masses
+    /// = 1, and the joint norm when sparse.
     #[serde(rename = "softmax_d1")]
     Softmax,
     /// D_2 of the softmax router, for linear experts and over-specified fits.
     ///
     /// # Reference
     /// arXiv 2305.03288, loss D_2; with top-K 2309.13850, as reconstructed.
-    /// Differs from the papers in: the gauge, and the joint norm when sparse.
+    /// Differs from the papers in: the gauge, fixed by the sum of fitted masses
+    /// = 1, and the joint norm when sparse.
     #[serde(rename = "softmax_d2")]
     SoftmaxOverspecified,
     /// First and second powers of all parameters, cells weighted equally; an
@@ -281,7 +288,7 @@ pub fn matching(loss: VoronoiLoss, fitted: &Parameters, truth: &Model) -> Result
         let mut terms: Vec<f64> = cells.map(|(c, &n)| c.spread + missing(n)).collect();
         largest_sum(&mut terms, kept)
     } else {
-        infimum_over_mass(&totals, kept, gauge)
+        infimum_over_factor(&totals, kept, gauge)
     };
     Ok(Matching {
         loss,

@@ -3,10 +3,9 @@
 //! Translating all fitted gate slopes by t changes the cells. For one
 //! arrangement of the cells the translations that yield it form a polyhedron
 //! (squared distances to two true atoms differ by an affine function of t), and
-//! on it the loss is convex: in t when dense, where the minimiser does not
-//! depend on w, and jointly in (w, w t) when sparse. So each arrangement is
-//! minimised exactly, first without its constraints, which mostly shows that it
-//! loses.
+//! on it the loss is convex: in t when dense, where the masses do not matter,
+//! and jointly in (e^t0, t) when sparse. So each arrangement is minimised
+//! exactly, first without its constraints, which mostly shows that it loses.
 
 use super::arrangement::{Arrangement, Constraint, Term};
 use super::difference::{Difference, distance_sq, nearest, norm_sq, subtract};
@@ -34,7 +33,7 @@ pub(super) struct Infimum {
     pub translation: Vec<f64>,
 }
 
-/// The infimum of the loss over w and t.
+/// The infimum of the loss over t0 and t.
 ///
 /// Exhaustive for d = 1 and for k_true^k_fit up to [`EXHAUSTIVE`]; beyond, a
 /// search among neighbouring arrangements from every translation that puts one

@@ -13,8 +13,8 @@ fn router(gate_slope: f64, gate_intercept: f64, slope: f64, intercept: f64) -> E
     }
 }
 
-/// The loss at one translation t and the best w, written from the definition
-/// alone.
+/// The papers' loss at one translation t and the best t0, divided by the sum of
+/// the fitted masses, written from the definition alone.
 fn by_definition(loss: VoronoiLoss, fitted: &Parameters, truth: &Parameters, t: &[f64]) -> f64 {
     let router = |e: &Expert| match &e.gate {
         ExpertGate::Router { slope, intercept } => (slope.clone(), intercept.exp()),
@@ -31,7 +31,7 @@ fn by_definition(loss: VoronoiLoss, fitted: &Parameters, truth: &Parameters, t: 
     };
     let zero = vec![0.0; d];
     let true_atoms: Vec<Vec<f64>> = truth.experts.iter().map(|e| atom(e, &zero)).collect();
-    let total: f64 = truth.experts.iter().map(|e| router(e).1).sum();
+    let total: f64 = fitted.experts.iter().map(|e| router(e).1).sum();
     let mut groups = vec![Vec::new(); true_atoms.len()];
     for expert in &fitted.experts {
         let moved = atom(expert, t);
@@ -67,17 +67,18 @@ fn by_definition(loss: VoronoiLoss, fitted: &Parameters, truth: &Parameters, t: 
     let cells: Vec<(f64, f64, f64)> = std::iter::zip(&groups, &truth.experts)
         .map(|(group, expert)| {
             let mass = group.iter().map(|(mass, _)| mass).sum();
-            (mass, router(expert).1 / total, spread(group))
+            (mass, router(expert).1, spread(group))
         })
         .collect();
-    minimum_over_interval(0.0, 10.0, |w| {
+    let paper = minimum_over_interval(0.0, 40.0, |factor| {
         let mut terms: Vec<f64> = cells
             .iter()
-            .map(|(mass, true_mass, spread)| (w * mass - true_mass).abs() + w * spread)
+            .map(|(mass, true_mass, spread)| (mass - factor * true_mass).abs() + spread)
             .collect();
         terms.sort_by(|a, b| b.total_cmp(a));
         terms.iter().take(truth.active_experts()).sum()
-    })
+    });
+    paper / total
 }
 
 #[test]
@@ -98,9 +99,10 @@ fn d1_and_d2_agree_with_values_by_hand() {
     assert!((value(VoronoiLoss::SoftmaxOverspecified) - 0.5 * 1e-4).abs() < 1e-14);
     let found = cells(VoronoiLoss::Softmax, &fitted, &truth).unwrap();
     assert_eq!(found, [1, 0, 1]);
-    // One atom only: its cell is exact wherever it is put; the rest is empty.
+    // One atom only: its cell is exact wherever it is put; the other is empty.
+    // With f = e^t0, |1 - f/2| + f/2 is 1 on [0, 2].
     let fitted = parameters(GateKind::Softmax, None, vec![router(9.0, 1.0, -3.0, 0.0)]);
-    assert!((voronoi_loss(VoronoiLoss::Softmax, &fitted, &truth).unwrap() - 0.5).abs() < 1e-14);
+    assert!((voronoi_loss(VoronoiLoss::Softmax, &fitted, &truth).unwrap() - 1.0).abs() < 1e-14);
 }
 
 #[test]
@@ -118,8 +120,8 @@ fn a_tie_that_no_translation_breaks_goes_to_the_lower_true_atom() {
     let fitted = parameters(GateKind::Softmax, None, vec![atom(0.0, 1.0)]);
     let found = matching(VoronoiLoss::Softmax, &fitted, &truth).unwrap();
     assert_eq!(found.cells, [0]);
-    // w = 0.25; the upper atom would have given 0.625.
-    assert!((found.loss - (0.75 + 0.25 * 0.5)).abs() < 1e-14);
+    // |1 - 1/4 f| + 3/4 f at f = e^t0 = 0; the upper atom would have given 1/3 + 0.5.
+    assert!((found.loss - (1.0 + 0.5)).abs() < 1e-14);
 }
 
 fn routers(d: usize) -> impl Strategy<Value = (VoronoiLoss, Parameters, Parameters)> {
