@@ -7,6 +7,7 @@ use crate::model::{
     Data, Expert, ExpertGate, ExpertKind, Gate, GateKind, InputLaw, Model, Parameters, Selection,
     VarianceStructure,
 };
+use crate::num::sum::mean_and_deviation;
 use crate::rng::{Purpose, Stream};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub struct DataTruth {
     pub gate_kind: DataGate,
     /// Where simulated inputs come from.
     pub inputs: Inputs,
+    /// Units of the inputs in the fit and in the simulations. A router's weights
+    /// at the origin enter its Voronoi loss, so the origin should lie among the
+    /// data.
+    pub units: Units,
     /// Random starts of the fit, beside one k-means start.
     pub random_starts: usize,
     /// Root of the starts' random streams.
@@ -46,6 +51,16 @@ pub enum DataGate {
     Softmax,
     /// Constant weights: a mixture of regressions.
     Constant,
+}
+
+/// Units of the input columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Units {
+    /// As in the file.
+    Raw,
+    /// Minus the column's mean, over its standard deviation.
+    Standardised,
 }
 
 /// The input law of the simulations.
@@ -92,6 +107,10 @@ impl DataTruth {
                 .cloned(),
         );
         let data = read_data(path, &columns, &self.response)?;
+        let data = match self.units {
+            Units::Raw => data,
+            Units::Standardised => standardised(path, &columns, &data)?,
+        };
         let template = self.template(columns.len());
         let layout = template.layout();
         let bounds = self.limits_with_absent_columns(&columns).bounds(&layout);
@@ -193,6 +212,19 @@ impl DataTruth {
         }
         limits
     }
+}
+
+/// The data with every input column at mean 0 and standard deviation 1.
+fn standardised(path: &Path, columns: &[String], data: &Data) -> Result<Data> {
+    let mut inputs = data.inputs().clone();
+    for (mut column, name) in inputs.columns_mut().into_iter().zip(columns) {
+        let (mean, deviation) = mean_and_deviation(&column.to_vec());
+        if deviation == 0.0 {
+            return Err(Error::input(path, name, "the column is constant"));
+        }
+        column.map_inplace(|x| *x = (*x - mean) / deviation);
+    }
+    Data::new(inputs, data.responses().clone())
 }
 
 /// Reads the named columns of a CSV file with a header.
