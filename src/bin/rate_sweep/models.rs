@@ -7,7 +7,7 @@ use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::loss::voronoi::{applicable, voronoi_loss};
 use smoe_lab::model::{draw_sample, read_model};
 use smoe_lab::rng::{Purpose, Stream};
-use smoe_lab::sim::data::read_data;
+use smoe_lab::sim::data::read_points;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -63,7 +63,7 @@ pub fn distance(first: &Path, second: &Path, json: bool) -> Result<bool> {
 
 pub fn density(model: &Path, points: &Path, json: bool) -> Result<bool> {
     let model = read_model(model)?;
-    let data = read_data(points, &input_columns(model.input.dimension()), "y")?;
+    let data = read_points(points, &input_columns(model.input.dimension()), "y")?;
     let values: Vec<f64> = (0..data.len())
         .map(|i| {
             let (x, y) = data.row(i);
