@@ -1,7 +1,7 @@
 //! Commands on model files.
 
 use crate::output::{json_number, print};
-use smoe_lab::error::Result;
+use smoe_lab::error::{Error, Result};
 use smoe_lab::loss::density::{Effort, density_distance};
 use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::loss::voronoi::{applicable, voronoi_loss};
@@ -16,7 +16,10 @@ const CHUNK: usize = 65_536;
 
 pub fn distance(first: &Path, second: &Path, json: bool) -> Result<bool> {
     let (p, q) = (read_model(first)?, read_model(second)?);
-    let d = density_distance(&p, &q.parameters, Wanted::All, Effort::default())?;
+    let d = density_distance(&p, &q.parameters, Wanted::All, Effort::default()).map_err(|e| {
+        // The models are valid by themselves: they disagree on the dimension.
+        Error::input(second, "input", e.to_string())
+    })?;
     let means = [
         ("hellinger_mean", d.hellinger),
         ("hellinger_sq_mean", d.hellinger_sq),
