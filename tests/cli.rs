@@ -163,7 +163,7 @@ fn replay_says_so_when_a_recorded_number_was_changed() {
     place.edit(
         ROWS,
         row,
-        &row.replacen(",50,converged,", ",50,stalled,", 1),
+        &row.replacen(",50,Converged,true,", ",50,Converged,false,", 1),
     );
     assert_ne!(place.read(ROWS), rows);
     let replay = place.succeed("replay tiny.toml gate=softplus,n=50/2");
@@ -388,7 +388,7 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
         ("seed = 7", "sede = 7", ["tiny.toml:4:", "sede"]),
         ("n = [50", "m = [50", ["tiny.toml:10:", "`m`"]),
         ("seed = 7", "seed = ", ["tiny.toml:4:", "seed"]),
-        ("[grid]", "[grid", ["tiny.toml:9:", "grid"]),
+        ("[grid]", "[grid", ["tiny.toml:9:", "unclosed"]),
         ("seed = 7", "seed = -7", ["tiny.toml:4:", "seed"]),
         ("seed = 7", "seed = \"7\"", ["tiny.toml:4:", "seed"]),
         ("seed = 7\n", "", ["tiny.toml", "seed"]),
@@ -418,7 +418,7 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
             "\"voronoi_tilted\", ",
             ["tiny.toml:6:", "losses"],
         ),
-        ("file = ", "fiel = ", ["tiny.toml:8:", "fiel"]),
+        ("file = ", "fiel = ", ["tiny.toml:7:", "`fiel`"]),
         (
             "name = \"absolute\"",
             "name = \"softplus\"",
@@ -563,7 +563,7 @@ fn a_bad_model_is_refused_with_file_line_and_key() {
             "law = \"cauchy\"",
             ["model.toml:", "cauchy"],
         ),
-        ("[gate]", "[gate", ["model.toml:5:", "gate"]),
+        ("[gate]", "[gate", ["model.toml:5:", "unclosed"]),
     ];
     place.write("points.csv", "x1,y\n0.0,1.0\n");
     for (from, to, parts) in cases {
