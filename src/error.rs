@@ -175,10 +175,13 @@ pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Re
     })
 }
 
-/// The key that a line of TOML sets.
+/// The key that a line of TOML sets, or the table that it opens.
 fn key_of_line(text: &str, line: usize) -> Option<String> {
-    let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
-    let key = key.trim();
+    let line = text.lines().nth(line - 1)?.trim();
+    let key = match line.starts_with('[') {
+        true => line.trim_matches(['[', ']']).trim(),
+        false => line.split_once('=')?.0.trim(),
+    };
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     (!key.is_empty() && key.chars().all(bare)).then(|| key.to_string())
 }

@@ -8,6 +8,7 @@ use smoe_lab::loss::density::{Effort, density_distance};
 use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::model::read_model;
 use std::fs;
+use std::io::Read;
 use workplace::{MODEL, ROWS, STUDY, Workplace, timeless};
 
 const CELLS: [&str; 4] = [
@@ -229,6 +230,21 @@ fn a_sample_is_reproducible_and_its_first_rows_do_not_depend_on_its_length() {
     assert!(ten.out.starts_with(&five));
     assert_eq!(five.lines().next(), Some("x1,y"));
     assert_eq!((five.lines().count(), ten.out.lines().count()), (6, 11));
+}
+
+#[test]
+fn a_sample_ends_when_its_reader_goes_away() {
+    let place = Workplace::new();
+    let mut child = place
+        .command("sample model.toml -n 1000000000000 --seed 3")
+        .spawn()
+        .unwrap();
+    let mut header = [0; 5];
+    let mut reader = child.stdout.take().unwrap();
+    reader.read_exact(&mut header).unwrap();
+    assert_eq!(&header, b"x1,y\n");
+    drop(reader);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -468,7 +484,7 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
         (
             "window = [50, 100]",
             "window = [50]",
-            ["tiny.toml:", "window"],
+            ["tiny.toml:27:", "`claim`", "length 1"],
         ),
         (
             "accept = [-90.0, 90.0]",

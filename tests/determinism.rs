@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use workplace::{ROWS, Workplace, timeless};
 
 /// Replicates per cell of a study that lasts a few seconds; it has four cells.
-const REPLICATES: usize = 200;
+const REPLICATES: usize = 100;
 
 fn long() -> Workplace {
     let place = Workplace::new();
