@@ -101,7 +101,9 @@ pub fn sample(model: &Path, rows: usize, seed: u64) -> Result<bool> {
             }
             let _ = writeln!(text, "{y}");
         }
-        print(&text);
+        if !print(&text) {
+            break;
+        }
         first += count;
     }
     Ok(true)
