@@ -484,7 +484,7 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
         (
             "window = [50, 100]",
             "window = [50]",
-            ["tiny.toml:27:", "`claim`", "length 1"],
+            ["tiny.toml:27:", "`claim`: invalid length 1"],
         ),
         (
             "accept = [-90.0, 90.0]",
