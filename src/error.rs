@@ -113,7 +113,8 @@ impl Error {
 
 /// The line of `text` (counted from 1) where the TOML key is set.
 ///
-/// Falls back to the table's header when the key itself is absent.
+/// Falls back to the table's header when the key itself is absent, and to the
+/// first header of that name when the key is a table.
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let (table, leaf) = key.rsplit_once('.').unwrap_or(("", key));
     let (name, index) = match table.split_once('[') {
@@ -123,6 +124,7 @@ fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let mut inside = name.is_empty();
     let mut seen = 0;
     let mut header = None;
+    let mut as_table = None;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.starts_with('[') {
@@ -134,11 +136,14 @@ fn line_of_key(text: &str, key: &str) -> Option<usize> {
             if inside {
                 header = Some(number + 1);
             }
+            if title == key && as_table.is_none() {
+                as_table = Some(number + 1);
+            }
         } else if inside && line.split('=').next().map(str::trim) == Some(leaf) {
             return Some(number + 1);
         }
     }
-    header
+    as_table.or(header)
 }
 
 /// Reads a text file, or says which file could not be read and why.
@@ -155,14 +160,30 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// # Errors
 /// [`Error::Input`].
 pub fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
-    toml::from_str(text).map_err(|e| Error::Input {
-        path: path.to_path_buf(),
-        line: e
-            .span()
-            .map(|span| text[..span.start.min(text.len())].lines().count().max(1)),
-        key: String::new(),
-        message: e.message().replace('\n', " "),
+    toml::from_str(text).map_err(|e| {
+        let start = e.span().map(|span| span.start.min(text.len()));
+        let line = start.map(|start| text[..start].matches('\n').count() + 1);
+        // Most messages quote the key; a wrong type or value does not.
+        let message = e.message().replace('\n', " ");
+        let key = line.filter(|_| !message.contains("field `"));
+        Error::Input {
+            path: path.to_path_buf(),
+            line,
+            key: key.and_then(|l| key_of_line(text, l)).unwrap_or_default(),
+            message,
+        }
     })
+}
+
+/// The key that a line of TOML sets, or the table that it opens.
+fn key_of_line(text: &str, line: usize) -> Option<String> {
+    let line = text.lines().nth(line - 1)?.trim();
+    let key = match line.starts_with('[') {
+        true => line.trim_matches(['[', ']']).trim(),
+        false => line.split_once('=')?.0.trim(),
+    };
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (!key.is_empty() && key.chars().all(bare)).then(|| key.to_string())
 }
 
 #[cfg(test)]
@@ -175,6 +196,23 @@ mod tests {
         assert_eq!(line_of_key(text, "gate.top_k"), Some(2));
         assert_eq!(line_of_key(text, "expert[1].variance"), Some(6));
         assert_eq!(line_of_key(text, "expert[1].slope"), Some(5));
+        assert_eq!(line_of_key(text, "gate"), Some(1));
         assert_eq!(line_of_key(text, "nowhere.x"), None);
+    }
+
+    #[test]
+    fn a_parse_error_names_the_line_of_its_key_and_the_key() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code)]
+        struct File {
+            a: u64,
+        }
+        let message = |text: &str| {
+            let error = parse_toml::<File>(Path::new("f.toml"), text).unwrap_err();
+            error.to_string()
+        };
+        assert!(message("# é\na = 1\nb = 2\n").starts_with("f.toml:3: unknown field `b`"));
+        assert!(message("\na = \"x\"\n").starts_with("f.toml:2: key `a`: invalid type"));
     }
 }

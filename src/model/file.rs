@@ -332,7 +332,7 @@ bias = 0.0
             (
                 "kind = \"tanh\"",
                 "kind = \"cosh\"",
-                "m.toml:18: unknown variant",
+                "m.toml:18: key `kind`: unknown variant",
             ),
             ("bias = 0.0\n", "", "expert[1].bias"),
             ("low =", "lo =", "unknown field"),

@@ -233,6 +233,18 @@ fn standardised(path: &Path, columns: &[String], data: &Data) -> Result<Data> {
 /// [`Error::File`]; [`Error::Input`] naming line and column for a missing
 /// column, a row of the wrong length or a value that is not a finite number.
 pub fn read_data(path: &Path, inputs: &[String], response: &str) -> Result<Data> {
+    read_columns(path, inputs, response, false)
+}
+
+/// As [`read_data`], of a file that must have no other columns.
+///
+/// # Errors
+/// As [`read_data`]; [`Error::Input`] naming a further column.
+pub fn read_points(path: &Path, inputs: &[String], response: &str) -> Result<Data> {
+    read_columns(path, inputs, response, true)
+}
+
+fn read_columns(path: &Path, inputs: &[String], response: &str, only: bool) -> Result<Data> {
     let text = crate::error::read_text(path)?;
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
@@ -263,6 +275,12 @@ pub fn read_data(path: &Path, inputs: &[String], response: &str) -> Result<Data>
         .chain([response])
         .map(|name| Ok((name.to_string(), position(name)?)))
         .collect::<Result<_>>()?;
+    let spare = (0..header.len()).find(|k| wanted.iter().all(|(_, used)| used != k));
+    if let Some(name) = spare.filter(|_| only).and_then(|k| header.get(k)) {
+        let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!("expected the columns {} and no other", names.join(", "));
+        return Err(at(Some(1), name, message));
+    }
     let mut values = Vec::new();
     let mut responses = Vec::new();
     for record in reader.records() {

@@ -130,6 +130,9 @@ impl Row {
             record.get(k)?.parse().ok()
         }
         let last = 16 + losses;
+        if record.len() != last + 3 {
+            return None;
+        }
         Some(Row {
             study: text(0)?,
             cell: text(1)?,
@@ -158,6 +161,13 @@ impl Row {
                 .collect::<Option<_>>()?,
             seconds: number(record, last + 2)?,
         })
+    }
+}
+
+impl Row {
+    /// Whether the cell's name says the same sample size as the row.
+    fn is_consistent(&self) -> bool {
+        self.cell.ends_with(&format!("n={}", self.n))
     }
 }
 
@@ -192,14 +202,15 @@ impl RowFile {
             move |e: std::io::Error| Error::file(&path, action, &e)
         };
         let mut file = open_locked(&path)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed("read"))?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let rows = parse(&path, &text[..whole], plan)?;
-        if whole < text.len() {
-            file.set_len(whole as u64).map_err(failed("truncate"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed("read"))?;
+        let whole = whole_lines(&path, &bytes, plan)?;
+        let rows = parse(&path, whole, plan)?;
+        if whole.len() < bytes.len() {
+            file.set_len(whole.len() as u64)
+                .map_err(failed("truncate"))?;
         }
-        if whole == 0 {
+        if whole.is_empty() {
             file.write_all(&encode(&Row::header(&plan.study)))
                 .map_err(failed("write"))?;
         }
@@ -284,9 +295,19 @@ pub fn read_rows(folder: &Path, plan: &Plan) -> Result<Vec<Row>> {
             .map_err(|e| Error::file(&packed, "read", &e))?;
         return parse(&packed, &text, plan);
     }
-    let text = crate::error::read_text(&plain)?;
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
-    parse(&plain, &text[..whole], plan)
+    let bytes = std::fs::read(&plain).map_err(|e| Error::file(&plain, "read", &e))?;
+    parse(&plain, whole_lines(&plain, &bytes, plan)?, plan)
+}
+
+/// The text up to the last line end. What follows is a torn line, which may end
+/// inside a letter; before the first line end it must be the start of a header.
+fn whole_lines<'a>(path: &Path, bytes: &'a [u8], plan: &Plan) -> Result<&'a str> {
+    let end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |k| k + 1);
+    if end == 0 && !encode(&Row::header(&plan.study)).starts_with(bytes) {
+        return Err(Error::input(path, "", "is not a file of rows"));
+    }
+    std::str::from_utf8(&bytes[..end])
+        .map_err(|_| Error::input(path, "", "the text is not valid UTF-8"))
 }
 
 fn parse(path: &Path, text: &str, plan: &Plan) -> Result<Vec<Row>> {
@@ -326,6 +347,7 @@ fn parse(path: &Path, text: &str, plan: &Plan) -> Result<Vec<Row>> {
         let record = record.map_err(|e| at(None, "", e.to_string()))?;
         let line = record.position().map(|p| p.line() as usize);
         let row = Row::from_record(&record, losses)
+            .filter(Row::is_consistent)
             .ok_or_else(|| at(line, "", "not a row of this format".to_string()))?;
         if row.study != plan.hash {
             return Err(other_study(line, &row.study));

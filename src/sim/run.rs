@@ -28,6 +28,30 @@ pub struct Request {
     pub smoke: bool,
 }
 
+impl Request {
+    /// The cells to run.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if `only` matches no cell.
+    pub fn cells<'a>(&self, plan: &'a Plan) -> Result<Vec<&'a Cell>> {
+        let part = self.only.as_deref().unwrap_or("");
+        let chosen: Vec<&Cell> = plan
+            .cells
+            .iter()
+            .filter(|c| c.name.contains(part))
+            .collect();
+        if chosen.is_empty() {
+            let known: Vec<&str> = plan.cells.iter().map(|c| c.name.as_str()).collect();
+            let message = format!(
+                "no cell's name contains it; the cells are {}",
+                known.join(" ")
+            );
+            return Err(Error::value("--only", message));
+        }
+        Ok(chosen)
+    }
+}
+
 /// A replicate to run.
 struct Task<'a> {
     cell: &'a Cell,
@@ -46,26 +70,7 @@ pub fn run(
     request: &Request,
     mut progress: impl FnMut(u64, u64, &Row),
 ) -> Result<()> {
-    let cells: Vec<&Cell> = plan
-        .cells
-        .iter()
-        .filter(|c| {
-            request
-                .only
-                .as_deref()
-                .is_none_or(|part| c.name.contains(part))
-        })
-        .collect();
-    if cells.is_empty() {
-        let known: Vec<&str> = plan.cells.iter().map(|c| c.name.as_str()).collect();
-        return Err(Error::value(
-            "--only",
-            format!(
-                "no cell's name contains it; the cells are {}",
-                known.join(" ")
-            ),
-        ));
-    }
+    let cells = request.cells(plan)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(request.jobs.unwrap_or(0))
         .build()

@@ -1,13 +1,13 @@
 //! Commands on model files.
 
 use crate::output::{json_number, print};
-use smoe_lab::error::Result;
+use smoe_lab::error::{Error, Result};
 use smoe_lab::loss::density::{Effort, density_distance};
 use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::loss::voronoi::{applicable, voronoi_loss};
 use smoe_lab::model::{draw_sample, read_model};
 use smoe_lab::rng::{Purpose, Stream};
-use smoe_lab::sim::data::read_data;
+use smoe_lab::sim::data::read_points;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -16,7 +16,10 @@ const CHUNK: usize = 65_536;
 
 pub fn distance(first: &Path, second: &Path, json: bool) -> Result<bool> {
     let (p, q) = (read_model(first)?, read_model(second)?);
-    let d = density_distance(&p, &q.parameters, Wanted::All, Effort::default())?;
+    let d = density_distance(&p, &q.parameters, Wanted::All, Effort::default()).map_err(|e| {
+        // The models are valid by themselves: they disagree on the dimension.
+        Error::input(second, "input", e.to_string())
+    })?;
     let means = [
         ("hellinger_mean", d.hellinger),
         ("hellinger_sq_mean", d.hellinger_sq),
@@ -63,7 +66,7 @@ pub fn distance(first: &Path, second: &Path, json: bool) -> Result<bool> {
 
 pub fn density(model: &Path, points: &Path, json: bool) -> Result<bool> {
     let model = read_model(model)?;
-    let data = read_data(points, &input_columns(model.input.dimension()), "y")?;
+    let data = read_points(points, &input_columns(model.input.dimension()), "y")?;
     let values: Vec<f64> = (0..data.len())
         .map(|i| {
             let (x, y) = data.row(i);
@@ -98,7 +101,9 @@ pub fn sample(model: &Path, rows: usize, seed: u64) -> Result<bool> {
             }
             let _ = writeln!(text, "{y}");
         }
-        print(&text);
+        if !print(&text) {
+            break;
+        }
         first += count;
     }
     Ok(true)

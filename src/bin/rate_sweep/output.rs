@@ -5,10 +5,12 @@ use smoe_lab::sim::Row;
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 
-/// Writes to standard output; a reader that went away is not an error.
-pub fn print(text: &str) {
+/// Writes to standard output; false if its reader went away, which is no error.
+pub fn print(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// A number with 17 significant digits, as JSON; `null` if it is not finite.

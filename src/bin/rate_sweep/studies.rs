@@ -113,12 +113,14 @@ pub fn run(request: &Run) -> Result<bool> {
 
 fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
     let folder = arguments.out.join(&plan.study.name);
-    let mut file = RowFile::open(&folder, plan)?;
     let request = Request {
         jobs: arguments.jobs.map(usize::from),
         only: arguments.only.clone(),
         smoke: arguments.smoke,
     };
+    // Before anything is created on disk.
+    request.cells(plan)?;
+    let mut file = RowFile::open(&folder, plan)?;
     let mut progress = Progress::new(rows_left(plan, &file.rows, &request));
     let started = SystemTime::now();
     let before = file.rows.len();
