@@ -72,7 +72,7 @@ fn plan_lists_the_cells_on_standard_output_and_runs_nothing() {
     for cell in CELLS {
         assert!(plan.out.contains(cell), "{}", plan.out);
     }
-    assert!(plan.out.contains("4 cells, 24 fits"), "{}", plan.out);
+    assert!(plan.out.contains("4 cells, 48 fits"), "{}", plan.out);
     assert!(!place.path("results").exists());
 }
 
@@ -81,7 +81,7 @@ fn run_leaves_rows_tables_figures_and_a_page_and_talks_on_standard_error() {
     let place = Workplace::new();
     let run = place.run("run tiny.toml");
     assert_eq!(run.code, Some(0), "{run:?}");
-    assert!(run.out.contains("24 rows computed"), "{}", run.out);
+    assert!(run.out.contains("48 rows computed"), "{}", run.out);
     assert!(run.out.contains("results/tiny/index.html"), "{}", run.out);
     // One line per finished cell, none of them in the data.
     assert_eq!(run.err.lines().count(), 4, "{}", run.err);
@@ -98,11 +98,15 @@ fn run_leaves_rows_tables_figures_and_a_page_and_talks_on_standard_error() {
         "index.html",
         "environment.toml",
     ] {
+        // and `.lock`, which is empty
         let size = fs::metadata(place.path("results/tiny").join(file)).map(|m| m.len());
         assert!(size.is_ok_and(|bytes| bytes > 0), "{file}");
     }
-    assert_eq!(fs::read_dir(place.path("results/tiny")).unwrap().count(), 9);
-    assert_eq!(count(&place.read(ROWS)), 24);
+    assert_eq!(
+        fs::read_dir(place.path("results/tiny")).unwrap().count(),
+        10
+    );
+    assert_eq!(count(&place.read(ROWS)), 48);
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn replay_computes_the_recorded_row_again_and_shows_every_start() {
         assert!(replay.out.contains(start), "{}", replay.out);
     }
     // Not recorded: beyond the replicates, or no folder at all.
-    let beyond = place.succeed("replay tiny.toml gate=absolute,n=100/6");
+    let beyond = place.succeed("replay tiny.toml gate=absolute,n=100/12");
     assert!(beyond.contains("no such row is recorded"), "{beyond}");
     let nowhere = place.succeed("replay tiny.toml gate=absolute,n=100/5 --out nowhere");
     assert!(!nowhere.contains("recorded row"), "{nowhere}");
@@ -167,7 +171,9 @@ fn replay_says_so_when_a_recorded_number_was_changed() {
         &row.replacen(",50,Converged,true,", ",50,Converged,false,", 1),
     );
     assert_ne!(place.read(ROWS), rows);
-    let replay = place.succeed("replay tiny.toml gate=softplus,n=50/2");
+    let replay = place.run("replay tiny.toml gate=softplus,n=50/2");
+    assert_eq!(replay.code, Some(1));
+    let replay = replay.out;
     assert!(replay.contains("DIFFERS from the recorded row"), "{replay}");
 }
 
@@ -176,14 +182,14 @@ fn only_runs_the_cells_whose_name_contains_the_text() {
     let place = Workplace::new();
     place.run("run tiny.toml --only absolute,n=50");
     let rows = place.read(ROWS);
-    assert_eq!(count(&rows), 6);
+    assert_eq!(count(&rows), 12);
     assert!(
         rows.lines()
             .skip(1)
             .all(|l| l.contains("gate=absolute,n=50"))
     );
     place.succeed("run tiny.toml");
-    assert_eq!(count(&place.read(ROWS)), 24);
+    assert_eq!(count(&place.read(ROWS)), 48);
 }
 
 #[test]
@@ -199,7 +205,7 @@ fn a_smoke_run_makes_two_real_rows_per_cell_that_a_full_run_keeps() {
     let smoke = place.read(ROWS);
     assert_eq!(count(&smoke), 8);
     let full = place.run("run tiny.toml");
-    assert!(full.out.contains("16 rows computed"), "{}", full.out);
+    assert!(full.out.contains("40 rows computed"), "{}", full.out);
     let all = place.read(ROWS);
     assert!(smoke.lines().all(|row| all.lines().any(|l| l == row)));
 }
@@ -409,13 +415,13 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
         ("seed = 7", "seed = \"7\"", ["tiny.toml:4:", "seed"]),
         ("seed = 7\n", "", ["tiny.toml", "seed"]),
         (
-            "replicates = 6",
+            "replicates = 12",
             "replicates = 0",
             ["tiny.toml:5:", "replicates"],
         ),
         (
-            "replicates = 6",
-            "replicates = -6",
+            "replicates = 12",
+            "replicates = -12",
             ["tiny.toml:5:", "replicates"],
         ),
         ("n = [50, 100]", "n = [0, 100]", ["tiny.toml:10:", "grid.n"]),
@@ -646,6 +652,7 @@ gate = ["x1"]
 experts = 1
 gate_kind = "softmax"
 inputs = "resample"
+units = "raw"
 random_starts = 1
 seed = 1
 limits = { coefficient = 10.0, bias = 5.0, gate_slope = 10.0, variance = [0.01, 10.0] }"#;
@@ -659,7 +666,7 @@ fn a_bad_truth_from_data_is_refused_with_the_file_at_fault() {
     place.write("data.csv", &data);
     place.write("tiny.toml", &study);
     place.run("run tiny.toml");
-    assert_eq!(count(&place.read(ROWS)), 12);
+    assert_eq!(count(&place.read(ROWS)), 24);
     for (from, to, parts) in [
         (
             "response = \"y\"",
@@ -788,9 +795,9 @@ fn rows_of_another_design_are_refused_and_kept() {
     place.write("model.toml", &old);
     // Prose and more sizes or replicates are the same design.
     place.edit("tiny.toml", "Two competing experts", "Two experts");
-    place.edit("tiny.toml", "replicates = 6", "replicates = 7");
+    place.edit("tiny.toml", "replicates = 12", "replicates = 13");
     place.succeed("run tiny.toml");
-    assert_eq!(count(&place.read(ROWS)), 28);
+    assert_eq!(count(&place.read(ROWS)), 52);
 }
 
 #[test]
@@ -854,7 +861,7 @@ fn a_torn_last_line_is_dropped_and_its_row_computed_again() {
     }
     let in_header = "study,cell,repl";
     place.write(ROWS, in_header);
-    assert!(place.succeed("run tiny.toml").contains("24 rows computed"));
+    assert!(place.succeed("run tiny.toml").contains("48 rows computed"));
     assert_eq!(timeless(&place.read(ROWS)), timeless(&good));
 }
 

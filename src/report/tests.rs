@@ -341,7 +341,7 @@ fn a_figure_names_each_slope_with_its_interval() {
 #[test]
 fn a_truth_from_data_is_described_with_its_fit() {
     let data = "[truth]\ndata = \"data.csv\"\nresponse = \"y\"\nexpert = [\"x\"]\ngate = []\n\
-                experts = 1\ngate_kind = \"constant\"\ninputs = \"resample\"\nrandom_starts = 2\n\
+                experts = 1\ngate_kind = \"constant\"\ninputs = \"resample\"\nunits = \"raw\"\nrandom_starts = 2\n\
                 seed = 1\nlimits = { coefficient = 10.0, bias = 5.0, gate_slope = 10.0, \
                 variance = [0.001, 10.0] }\n";
     let folder = tempfile::tempdir().unwrap();

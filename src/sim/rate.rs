@@ -10,6 +10,8 @@ use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::Stream;
 use rand::RngExt;
 
+/// Fewer losses than this at a sample size say nothing about its error.
+const FEWEST: usize = 10;
 /// Bootstrap resamples behind an interval.
 const RESAMPLES: usize = 1999;
 
@@ -118,7 +120,7 @@ fn fitted_line(samples: &[Sample]) -> Option<Line> {
 fn point(n: f64, losses: &[f64]) -> Option<(f64, f64, f64)> {
     let (mean, deviation) = mean_and_deviation(losses);
     let usable = mean > 0.0 && mean.is_finite() && deviation > 0.0;
-    if losses.len() < 2 || !usable {
+    if losses.len() < FEWEST || !usable {
         return None;
     }
     let error = deviation / (mean * (losses.len() as f64).sqrt());
@@ -195,7 +197,11 @@ mod tests {
             .iter()
             .map(|&n| Sample {
                 n,
-                losses: vec![0.9 * n.powf(-0.5), 1.1 * n.powf(-0.5)],
+                losses: [0.9, 1.1]
+                    .repeat(5)
+                    .iter()
+                    .map(|v| v * n.powf(-0.5))
+                    .collect(),
             })
             .collect();
         let rate = rate(&exact, &stream(0)).unwrap();
@@ -233,7 +239,7 @@ mod tests {
     fn too_few_usable_sizes_give_no_rate() {
         let one = vec![Sample {
             n: 10.0,
-            losses: vec![1.0, 2.0],
+            losses: [1.0, 2.0].repeat(5),
         }];
         assert!(rate(&one, &stream(0)).is_none());
         let flat = vec![
@@ -243,7 +249,7 @@ mod tests {
             },
             Sample {
                 n: 20.0,
-                losses: vec![0.0, 0.0],
+                losses: vec![0.0; 20],
             },
         ];
         assert!(rate(&flat, &stream(0)).is_none());

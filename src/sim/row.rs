@@ -183,6 +183,7 @@ fn encode(fields: &[String]) -> Vec<u8> {
 pub struct RowFile {
     path: PathBuf,
     file: File,
+    _lock: File,
     /// The rows already there.
     pub rows: Vec<Row>,
 }
@@ -201,7 +202,8 @@ impl RowFile {
             let path = path.clone();
             move |e: std::io::Error| Error::file(&path, action, &e)
         };
-        let mut file = open_locked(&path)?;
+        let lock = lock(folder)?;
+        let mut file = open_to_append(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
         let whole = whole_lines(&path, &bytes, plan)?;
@@ -214,7 +216,12 @@ impl RowFile {
             file.write_all(&encode(&Row::header(&plan.study)))
                 .map_err(failed("write"))?;
         }
-        Ok(RowFile { path, file, rows })
+        Ok(RowFile {
+            path,
+            file,
+            _lock: lock,
+            rows,
+        })
     }
 
     /// Appends one row in a single write.
@@ -259,23 +266,29 @@ impl RowFile {
         std::fs::rename(&temporary, &self.path)
             .map_err(|e| Error::file(&self.path, "replace", &e))?;
         // The old file is gone: append to the new one from here on.
-        self.file = open_locked(&self.path)?;
+        self.file = open_to_append(&self.path)?;
         Ok(())
     }
 }
 
-/// The file, open for appending and locked against a second writer.
-fn open_locked(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
+fn open_to_append(path: &Path) -> Result<File> {
+    OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
         .open(path)
-        .map_err(|e| Error::file(path, "open", &e))?;
-    if file.try_lock().is_err() {
-        return Err(Error::input(path, "", "another run is writing these rows"));
+        .map_err(|e| Error::file(path, "open", &e))
+}
+
+/// Keeps a second writer out for as long as it lives. The lock is on a file of
+/// its own, since the rows' file is replaced when they are sorted.
+fn lock(folder: &Path) -> Result<File> {
+    let lock = open_to_append(&folder.join(".lock"))?;
+    if lock.try_lock().is_err() {
+        let rows = folder.join("rows.csv");
+        return Err(Error::input(&rows, "", "another run is writing these rows"));
     }
-    Ok(file)
+    Ok(lock)
 }
 
 /// Reads rows for a report: `rows.csv`, or `rows.csv.gz` as recorded in the

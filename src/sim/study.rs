@@ -327,6 +327,11 @@ impl Study {
         if losses.len() != self.losses.len() {
             return Err(Error::value("losses", "must be distinct"));
         }
+        if let Sizes::LogSpaced(spaced) = &self.grid.n
+            && !(2..=1000).contains(&spaced.points)
+        {
+            return Err(Error::value("grid.n", "points must be between 2 and 1000"));
+        }
         let sizes = self.grid.n.values();
         let distinct: HashSet<_> = sizes.iter().collect();
         if sizes.is_empty() || distinct.len() != sizes.len() || sizes.contains(&0) {

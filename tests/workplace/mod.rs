@@ -30,12 +30,12 @@ variance = 0.4
 bias = 0.0
 "#;
 
-/// Two truths, two sizes, six replicates: a fraction of a second.
+/// Two truths, two sizes, twelve replicates: a fraction of a second.
 pub const STUDY: &str = r#"title = "Two competing experts"
 aim = "Whether the commands work."
 reference = "none"
 seed = 7
-replicates = 6
+replicates = 12
 losses = ["hellinger_mean", "hellinger_sq_mean", "tv_mean", "voronoi"]
 [truth]
 file = "model.toml"

@@ -11,7 +11,7 @@ use smoe_lab::sim::row::{RowFile, read_rows};
 use smoe_lab::sim::run::{self, Request};
 use smoe_lab::sim::study::{Loss, read_study};
 use smoe_lab::sim::summary::sample_sizes;
-use smoe_lab::sim::{Cell, Plan, Row, Summary};
+use smoe_lab::sim::{Cell, Plan, Row, Summary, Verdict};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -143,8 +143,10 @@ fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
         started.elapsed().unwrap_or_default().as_secs_f64(),
         folder.join("index.html").display()
     ));
-    // Two replicates decide nothing.
-    Ok(arguments.smoke || summary.holds())
+    // Two replicates decide nothing, and claims that a part of a run has no
+    // rows for have not failed.
+    let failed = summary.claims.iter().any(|c| c.verdict == Verdict::Fails);
+    Ok(arguments.smoke || !failed)
 }
 
 /// How many rows each requested cell still needs before it counts as done.
@@ -214,6 +216,7 @@ pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
         let _ = writeln!(text, "{column:<22} {field}");
     }
     let folder = out.join(&plan.study.name);
+    let mut differs = false;
     if let Ok(rows) = read_rows(&folder, &plan) {
         let recorded = rows
             .iter()
@@ -221,12 +224,15 @@ pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
         let verdict = match recorded {
             None => "no such row is recorded",
             Some(row) if same_but_for_time(row, &replayed.row) => "equals the recorded row",
-            Some(_) => "DIFFERS from the recorded row",
+            Some(_) => {
+                differs = true;
+                "DIFFERS from the recorded row"
+            }
         };
         let _ = writeln!(text, "{}: {verdict}", folder.display());
     }
     print(&text);
-    Ok(true)
+    Ok(!differs)
 }
 
 fn same_but_for_time(a: &Row, b: &Row) -> bool {
@@ -287,6 +293,15 @@ pub fn check(path: &Path) -> Result<bool> {
         }
         let rows = read_rows(&folder, &plan)?;
         let summary = Summary::new(&plan, &rows);
+        let wanted = run::target_replicates(&plan, &rows);
+        let complete = |rows: usize| rows as u64 >= wanted;
+        let cells = || summary.series.iter().flat_map(|s| &s.cells);
+        if !cells().all(|c| complete(c.rows)) {
+            print(&format!(
+                "{name}: the record is incomplete: a cell has fewer than {wanted} replicates\n"
+            ));
+            good = false;
+        }
         let stale = report::is_stale(&folder, &plan, &summary);
         good &= stale.is_none() && summary.holds();
         print(&report::claims_table(&plan, &summary));
