@@ -40,6 +40,10 @@ impl Default for NewtonOptions {
     }
 }
 
+/// Share of the gain promised by the slope that a step must deliver; a quadratic
+/// delivers half. Small enough for any bend, large enough that rounding on the
+/// far side of a kink does not pass for progress.
+const SUFFICIENT: f64 = 0.1;
 /// Halvings of one step.
 const MAX_HALVINGS: usize = 30;
 /// A step shorter than this fraction, at a kinked likelihood, means that a kink
@@ -356,7 +360,7 @@ impl Climb<'_> {
             if packed == state.packed {
                 break;
             }
-            let enough = 1e-4 * fraction * scaled * scaled;
+            let enough = SUFFICIENT * fraction * scaled * scaled;
             // The first trial is nearly always taken: compute its derivatives
             // at once. Later ones are judged by the likelihood alone.
             if halving > 0 && !self.has_kinks {
