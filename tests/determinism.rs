@@ -17,7 +17,7 @@ fn long() -> Workplace {
     place.edit("tiny.toml", "[50, 100]\n[[grid", "[500, 1000]\n[[grid");
     place.edit("tiny.toml", "window = [50, 100]", "window = [500, 1000]");
     let replicates = format!("replicates = {REPLICATES}");
-    place.edit("tiny.toml", "replicates = 6", &replicates);
+    place.edit("tiny.toml", "replicates = 12", &replicates);
     place
 }
 
@@ -59,7 +59,7 @@ fn rows_do_not_depend_on_the_number_of_threads() {
         place.succeed(&format!("run tiny.toml --jobs {jobs}"));
         place.read(ROWS)
     });
-    assert_eq!(rows[0].lines().count(), 25);
+    assert_eq!(rows[0].lines().count(), 49);
     for other in &rows[1..] {
         assert_eq!(timeless(other), timeless(&rows[0]));
     }
@@ -70,11 +70,11 @@ fn more_sizes_replicates_and_variants_of_prose_change_no_existing_row() {
     let place = Workplace::with_rows();
     let old = place.read(ROWS);
     place.edit("tiny.toml", "n = [50, 100]", "n = [200, 100, 50]");
-    place.edit("tiny.toml", "replicates = 6", "replicates = 8");
+    place.edit("tiny.toml", "replicates = 12", "replicates = 14");
     place.edit("tiny.toml", "none", "other prose");
     place.succeed("run tiny.toml");
     let grown = place.read(ROWS);
-    assert_eq!(grown.lines().count(), 1 + 2 * 3 * 8);
+    assert_eq!(grown.lines().count(), 1 + 2 * 3 * 14);
     let lines: BTreeSet<&str> = grown.lines().collect();
     assert!(old.lines().all(|row| lines.contains(row)));
     // The same grid at once gives the same file.

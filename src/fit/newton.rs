@@ -177,6 +177,7 @@ impl Climb<'_> {
         let mut last_gain = f64::INFINITY;
         let mut bundle: Vec<Gathered> = Vec::new();
         let mut scaled_score = f64::NAN;
+        let mut fruitless = 0;
         let finite = |d: &Derivatives| {
             d.log_likelihood.is_finite() && d.gradient.iter().all(|v| v.is_finite())
         };
@@ -219,6 +220,7 @@ impl Climb<'_> {
             match search.accepted {
                 Some(next) => {
                     last_gain = gain;
+                    fruitless = 0;
                     if self.has_kinks && blocked {
                         bundle.push(Gathered {
                             packed: state.packed.clone(),
@@ -228,19 +230,18 @@ impl Climb<'_> {
                     }
                     *state = next;
                 }
-                None if self.has_kinks => last_gain = 0.0,
+                // The scores of a kink are gathered one by one; a jump has none.
+                None if self.has_kinks && fruitless < BUNDLE => {
+                    last_gain = 0.0;
+                    fruitless += 1;
+                }
                 // Nothing is left to gain but rounding.
                 None if stationary && metric.concave => return (Stop::Converged, scaled_score),
                 None if stationary => return (Stop::Saddle, scaled_score),
                 None => return (Stop::NoAscent, scaled_score),
             }
         }
-        let stop = if last_gain == 0.0 {
-            Stop::NoAscent
-        } else {
-            Stop::MaxIterations
-        };
-        (stop, scaled_score)
+        (Stop::MaxIterations, scaled_score)
     }
 
     /// Takes the step from a point whose score is below tolerance, if its gain is

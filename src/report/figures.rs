@@ -8,8 +8,8 @@ use crate::plot::{
 };
 use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant, Curve};
+use crate::sim::column::Loss;
 use crate::sim::rate::Line;
-use crate::sim::study::Loss;
 use crate::sim::summary::{Finding, SeriesSummary, Summary};
 
 /// Points of a drawn theorem curve.

@@ -7,7 +7,7 @@ use super::wording::{
 };
 use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant};
-use crate::sim::study::Loss;
+use crate::sim::column::Loss;
 use crate::sim::summary::{ClaimResult, SeriesSummary, Summary};
 
 /// Characters per line.

@@ -4,7 +4,7 @@ use super::format::{
     counted, decimal, interval, percent, rounded, size, stated, stated_interval, thousands, wilson,
 };
 use crate::sim::claim::{Claim, Constant};
-use crate::sim::study::Loss;
+use crate::sim::column::Loss;
 use crate::sim::summary::{ClaimResult, Finding, Summary};
 use crate::sim::{Plan, Verdict};
 

@@ -1,6 +1,6 @@
 //! What a study claims, fixed before it runs.
 
-use super::study::Loss;
+use super::column::Loss;
 use serde::{Deserialize, Serialize};
 
 /// A statement that the rows decide.

@@ -8,13 +8,14 @@
 //! the other cells, on the number of threads, or on when the run was killed.
 
 pub mod claim;
+pub mod column;
 pub mod constants;
 pub mod data;
 pub mod plan;
 pub mod rate;
 pub mod row;
 pub mod run;
-mod series;
+pub mod series;
 pub mod study;
 pub mod summary;
 

@@ -1,8 +1,9 @@
 //! A study's cells, named.
 
+use super::column::Loss;
 use super::constants::Regularity;
 use super::data::FittedTruth;
-use super::study::{Loss, Precision, Replicates, Study, Truth};
+use super::study::{Precision, Replicates, Study, Truth};
 use crate::error::{Error, Result, read_text};
 use crate::fit::{Bounds, Start};
 use crate::model::{Model, read_model};

@@ -1,7 +1,8 @@
 //! Rows: what one replicate leaves behind, one line of CSV each.
 
+use super::column::Loss;
 use super::plan::Plan;
-use super::study::{Loss, Study};
+use super::study::Study;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};

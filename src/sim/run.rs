@@ -1,8 +1,9 @@
 //! Runs what is missing.
 
+use super::column::Loss;
 use super::plan::{Cell, Plan};
 use super::row::{Row, RowFile};
-use super::study::{Loss, Study};
+use super::study::Study;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::fit::{self, MultiStart, StartContext};

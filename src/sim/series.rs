@@ -1,27 +1,69 @@
-//! The rows of one series of cells, and what they say.
+//! From rows to the summary: a pure function of plan and rows.
 
 use super::claim::{Claim, Constant, Curve};
+use super::column::Loss;
 use super::plan::Plan;
 use super::rate::{Sample, SampleSize, local_slope, rate, sample_size};
 use super::row::Row;
-use super::study::Loss;
 use super::summary::{
-    CellSummary, ClaimResult, Estimate, Finding, LossSummary, SeriesSummary, Verdict,
+    CellSummary, ClaimResult, Estimate, Finding, LossSummary, SeriesSummary, Summary, Verdict,
     coverage_p_value, estimate,
 };
 use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::{Purpose, Stream};
 use std::collections::BTreeMap;
 
+impl Summary {
+    /// Summarises `rows`.
+    pub fn new(plan: &Plan, rows: &[Row]) -> Self {
+        let series: Vec<SeriesRows> = plan
+            .series()
+            .into_iter()
+            .map(|name| SeriesRows::new(plan, rows, name))
+            .collect();
+        let claims = plan
+            .study
+            .claim
+            .iter()
+            .flat_map(|claim| series.iter().map(move |s| s.judge(plan, claim)))
+            .collect();
+        let series: Vec<SeriesSummary> = series.iter().map(|s| s.summary(plan)).collect();
+        let cells = || series.iter().flat_map(|s| &s.cells);
+        Summary {
+            rows: cells().map(|c| c.rows).sum(),
+            failures: cells().map(|c| c.failures).sum(),
+            claims,
+            series,
+        }
+    }
+}
+
+/// The sample size for a mean loss of `accuracy`, one per series, over all n.
+pub fn sample_sizes(
+    plan: &Plan,
+    rows: &[Row],
+    loss: Loss,
+    accuracy: f64,
+) -> Vec<(String, Option<SampleSize>)> {
+    plan.series()
+        .into_iter()
+        .map(|name| {
+            let series = SeriesRows::new(plan, rows, name);
+            let size = series.sample_size(plan, loss, accuracy, [0.0, f64::INFINITY]);
+            (name.to_string(), size)
+        })
+        .collect()
+}
+
 /// The rows of one series, cell by cell, in replicate order.
-pub(super) struct SeriesRows<'a> {
+struct SeriesRows<'a> {
     name: &'a str,
     truth: usize,
     cells: Vec<(u64, Vec<&'a Row>)>,
 }
 
 impl<'a> SeriesRows<'a> {
-    pub(super) fn new(plan: &'a Plan, rows: &'a [Row], name: &'a str) -> Self {
+    fn new(plan: &'a Plan, rows: &'a [Row], name: &'a str) -> Self {
         let mut by_cell: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
         for row in rows {
             by_cell.entry(&row.cell).or_default().push(row);
@@ -67,7 +109,7 @@ impl<'a> SeriesRows<'a> {
             .collect()
     }
 
-    pub(super) fn sample_size(
+    fn sample_size(
         &self,
         plan: &Plan,
         loss: Loss,
@@ -78,7 +120,7 @@ impl<'a> SeriesRows<'a> {
         sample_size(&samples, accuracy, &self.stream(plan, loss.name()))
     }
 
-    pub(super) fn judge(&self, plan: &Plan, claim: &Claim) -> ClaimResult {
+    fn judge(&self, plan: &Plan, claim: &Claim) -> ClaimResult {
         let (theorem, finding, accept) = match claim {
             Claim::Slope {
                 theorem,
@@ -175,7 +217,7 @@ impl<'a> SeriesRows<'a> {
         estimate(&values)
     }
 
-    pub(super) fn summary(&self, plan: &Plan) -> SeriesSummary {
+    fn summary(&self, plan: &Plan) -> SeriesSummary {
         let cells = self
             .cells
             .iter()

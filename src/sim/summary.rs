@@ -1,11 +1,8 @@
-//! Rows to numbers and verdicts. A pure function of plan and rows.
+//! What a report is made of: numbers with their errors, findings, verdicts.
 
 use super::claim::{Constant, Curve};
-use super::plan::Plan;
+use super::column::Loss;
 use super::rate::{Rate, SampleSize};
-use super::row::Row;
-use super::series::SeriesRows;
-use super::study::Loss;
 use crate::num::sum::mean_and_deviation;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 use std::collections::BTreeMap;
@@ -180,51 +177,11 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarises `rows`.
-    pub fn new(plan: &Plan, rows: &[Row]) -> Self {
-        let series: Vec<SeriesRows> = plan
-            .series()
-            .into_iter()
-            .map(|name| SeriesRows::new(plan, rows, name))
-            .collect();
-        let claims = plan
-            .study
-            .claim
-            .iter()
-            .flat_map(|claim| series.iter().map(move |s| s.judge(plan, claim)))
-            .collect();
-        let series: Vec<SeriesSummary> = series.iter().map(|s| s.summary(plan)).collect();
-        let cells = || series.iter().flat_map(|s| &s.cells);
-        Summary {
-            rows: cells().map(|c| c.rows).sum(),
-            failures: cells().map(|c| c.failures).sum(),
-            claims,
-            series,
-        }
-    }
-
     /// True if no claim failed or lacks rows.
     pub fn holds(&self) -> bool {
         let bad = [Verdict::Fails, Verdict::Missing];
         self.claims.iter().all(|c| !bad.contains(&c.verdict))
     }
-}
-
-/// The sample size for a mean loss of `accuracy`, one per series, over all n.
-pub fn sample_sizes(
-    plan: &Plan,
-    rows: &[Row],
-    loss: Loss,
-    accuracy: f64,
-) -> Vec<(String, Option<SampleSize>)> {
-    plan.series()
-        .into_iter()
-        .map(|name| {
-            let series = SeriesRows::new(plan, rows, name);
-            let size = series.sample_size(plan, loss, accuracy, [0.0, f64::INFINITY]);
-            (name.to_string(), size)
-        })
-        .collect()
 }
 
 /// Twice the smaller tail of Binomial(groups, 0.95) at `covered`.

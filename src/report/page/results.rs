@@ -9,7 +9,7 @@ use crate::report::wording::{
     measured, seconds, series_label, stop_counts,
 };
 use crate::sim::claim::Constant;
-use crate::sim::study::Loss;
+use crate::sim::column::Loss;
 use crate::sim::summary::{CellSummary, ClaimResult, Summary};
 use crate::sim::{Plan, Row, Verdict};
 
