@@ -212,6 +212,30 @@ proptest! {
     }
 
     #[test]
+    fn quasi_newton_never_ends_below_its_start(
+        noise in proptest::collection::vec(-1.2f64..1.2, 31),
+        seed in 0u64..1000,
+    ) {
+        for kind in gate_kinds() {
+            let parameters =
+                mixture(dense(kind), ExpertKind::Tanh, 2, 1, VarianceStructure::Shared, &noise);
+            let model = Model {
+                input: InputLaw::Uniform { low: vec![-1.0], high: vec![1.0] },
+                parameters,
+            };
+            let data = data_from(&model, 100, seed);
+            let start = perturbed(&model, &data, 0.5, seed);
+            let stop = GradientOptions { max_iterations: 20, gain: 1e-6 };
+            let outcome = quasi_newton(&Cpu, &data, &start, &bounds(&model.parameters), stop);
+            let before = Cpu.log_likelihood(&start, &data);
+            prop_assert!(
+                outcome.log_likelihood >= before - 1e-9 * before.abs(),
+                "{kind:?}: {before} to {} ({})", outcome.log_likelihood, outcome.stop
+            );
+        }
+    }
+
+    #[test]
     fn fits_stay_inside_the_parameter_set(seed in 0u64..1000) {
         // Too many experts for so few rows: without the box the likelihood is
         // unbounded.

@@ -10,7 +10,7 @@ use crate::model::{Data, Layout, Parameters};
 use argmin::core::{CostFunction, Executor, Gradient, State, TerminationReason, TerminationStatus};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// When to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +45,7 @@ pub fn quasi_newton(
         .filter(|&j| !bounds.is_pinned(j))
         .collect();
     let passes = Cell::new(0);
+    let best = RefCell::new((f64::INFINITY, Vec::new()));
     let problem = Problem {
         backend,
         data,
@@ -54,6 +55,7 @@ pub fn quasi_newton(
         origin: packed.clone(),
         free: &free,
         passes: &passes,
+        best: &best,
     };
     let initial = problem.unbounded(&packed);
     let started = problem.cost(&initial).unwrap_or(f64::INFINITY);
@@ -75,14 +77,14 @@ pub fn quasi_newton(
         None
     };
     let mut effort = Effort::default();
-    let (best, stop) = match result {
-        None if free.is_empty() => (initial, Stop::SmallGain),
-        None => (initial, Stop::NonFinite { iteration: 0 }),
-        Some(Err(_)) => (initial, Stop::NoAscent),
+    let stop = match result {
+        None if free.is_empty() => Stop::SmallGain,
+        None => Stop::NonFinite { iteration: 0 },
+        Some(Err(_)) => Stop::NoAscent,
         Some(Ok(run)) => {
             let state = run.state();
             effort.gradient = state.get_iter() as usize;
-            let stop = match state.get_termination_status() {
+            match state.get_termination_status() {
                 TerminationStatus::Terminated(TerminationReason::SolverConverged) => {
                     Stop::SmallGain
                 }
@@ -90,11 +92,14 @@ pub fn quasi_newton(
                     Stop::MaxIterations
                 }
                 _ => Stop::NoAscent,
-            };
-            (state.get_best_param().cloned().unwrap_or(initial), stop)
+            }
         }
     };
-    let packed = problem.packed(&best);
+    // The solver gives no point back when its line search fails: keep our own.
+    let packed = match best.borrow().1.as_slice() {
+        [] => packed,
+        unbounded => problem.packed(unbounded),
+    };
     let parameters = layout.unpack(start, &packed);
     let log_likelihood = backend.log_likelihood(&parameters, data);
     effort.rows = (passes.get() + 1) * data.len();
@@ -118,6 +123,8 @@ struct Problem<'a> {
     origin: Vec<f64>,
     free: &'a [usize],
     passes: &'a Cell<usize>,
+    /// The smallest cost so far, and where.
+    best: &'a RefCell<(f64, Vec<f64>)>,
 }
 
 impl Problem<'_> {
@@ -156,7 +163,11 @@ impl CostFunction for Problem<'_> {
         let value = -self
             .backend
             .log_likelihood(&self.parameters(unbounded), self.data);
-        Ok(if value.is_nan() { f64::INFINITY } else { value })
+        let value = if value.is_nan() { f64::INFINITY } else { value };
+        if value < self.best.borrow().0 {
+            *self.best.borrow_mut() = (value, unbounded.clone());
+        }
+        Ok(value)
     }
 }
 
