@@ -88,3 +88,62 @@ fn a_target_standard_error_decides_the_replicates() {
     let summary = smoe_lab::sim::Summary::new(&plan, &file.rows);
     assert_eq!(summary.failures, 0);
 }
+
+/// Experts of different kinds, several inputs, sparse and dense: a replicate is
+/// a row however it ends.
+#[test]
+fn a_study_of_mixed_experts_in_two_dimensions_runs() {
+    use smoe_lab::sim::row::RowFile;
+    use smoe_lab::sim::run::{Request, run};
+    let folder = tempfile::tempdir().unwrap();
+    let expert = |kind: &str, slope: &str, scale: &str| {
+        format!(
+            "[[expert]]\nkind = \"{kind}\"\nslope = {slope}\nintercept = 0.5\n{scale}variance = 0.3\n"
+        )
+    };
+    let model = format!(
+        "[input]\nlaw = \"normal\"\nmean = [0.0, 0.5]\nsd = [1.0, 0.5]\ntruncation = 2.5\n\
+         [gate]\nkind = \"competition\"\nresponse = \"softplus\"\nweights = \"normalised\"\n{}{}{}",
+        expert("linear", "[1.0, -1.0]", ""),
+        expert("tanh", "[1.5, 0.7]", "scale = 2.0\n"),
+        expert("gelu", "[-1.5, 0.3]", "scale = 1.2\n"),
+    );
+    std::fs::write(folder.path().join("model.toml"), model).unwrap();
+    let study = r#"
+title = "Mixed experts"
+aim = "none"
+reference = "none"
+seed = 1
+replicates = 2
+losses = ["hellinger_mean", "tv_mean", "kl_mean", "voronoi"]
+[truth]
+file = "model.toml"
+[grid]
+n = [200]
+[[grid.gate]]
+name = "dense"
+[[grid.gate]]
+name = "sparse"
+top_k = 2
+[fit]
+method = "gradient"
+max_iterations = 200
+gain = 0.01
+starts = [{ kind = "perturbed-truth", radius = 0.05 }, { kind = "k-means" }, { kind = "random" }]
+limits = { coefficient = 10.0, bias = 5.0, gate_slope = 10.0, variance = [0.01, 10.0] }
+"#;
+    let path = folder.path().join("mixed.toml");
+    std::fs::write(&path, study).unwrap();
+    let plan = Plan::new(read_study(&path).unwrap()).unwrap();
+    let mut file = RowFile::open(&folder.path().join("rows"), &plan).unwrap();
+    run(&plan, &mut file, &Request::default(), |_, _, _| {}).unwrap();
+    assert_eq!(file.rows.len(), 4);
+    for row in &file.rows {
+        assert!(!row.stop.is_empty());
+        assert!(
+            row.losses.iter().all(|v| v.is_finite() && *v > 0.0),
+            "{row:?}"
+        );
+        assert_eq!(row.parameters.len(), plan.truths[0].regularity.parameters);
+    }
+}

@@ -9,7 +9,8 @@ const MAX_EXPERTS: usize = 16;
 /// the least sum of squared distances between (scale, slope, intercept,
 /// log-variance), by dynamic programming over subsets.
 ///
-/// `None` if the numbers of experts differ or exceed 16.
+/// Experts of different kinds never match. `None` if the numbers of experts
+/// differ or exceed 16, or if the kinds do not pair up.
 pub fn aligned(fitted: &Parameters, truth: &Parameters) -> Option<Parameters> {
     let count = truth.experts.len();
     if fitted.experts.len() != count || count > MAX_EXPERTS {
@@ -43,6 +44,9 @@ pub fn aligned(fitted: &Parameters, truth: &Parameters) -> Option<Parameters> {
 }
 
 fn distance_sq(a: &Expert, b: &Expert) -> f64 {
+    if a.kind != b.kind || a.scale.is_some() != b.scale.is_some() {
+        return f64::INFINITY;
+    }
     let parts = |e: &Expert| -> Vec<f64> {
         let mut parts = e.slope.clone();
         parts.extend([e.intercept, e.scale.unwrap_or(1.0), e.variance.ln()]);
@@ -88,6 +92,19 @@ mod tests {
             let aligned = aligned(&truth.permuted(&order), &truth).unwrap();
             prop_assert_eq!(aligned, truth);
         }
+    }
+
+    #[test]
+    fn experts_of_different_kinds_never_match() {
+        let mut truth = mixture(&[0.0, 1.0]);
+        truth.experts[1].kind = ExpertKind::Tanh;
+        // The linear expert lies nearer to the true tanh expert's numbers.
+        let mut fitted = truth.clone();
+        fitted.experts[0].slope = vec![1.0];
+        fitted.experts[1].slope = vec![0.0];
+        assert_eq!(aligned(&fitted, &truth).unwrap(), fitted);
+        fitted.experts[1].kind = ExpertKind::Linear;
+        assert!(aligned(&fitted, &truth).is_none());
     }
 
     #[test]

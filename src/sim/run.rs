@@ -18,6 +18,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
 use std::time::Instant;
 
+/// Quasi-Monte-Carlo over inputs of several dimensions stops at a relative error
+/// far below the spread of a loss over replicates.
+const EFFORT: Effort = Effort {
+    relative_error: 1e-3,
+    max_points: 1 << 10,
+};
+
 /// What to run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
@@ -275,7 +282,7 @@ fn losses(study: &Study, truth: &Model, fitted: &Parameters) -> Result<Vec<f64>>
         .losses
         .iter()
         .any(of_density)
-        .then(|| density_distance(truth, fitted, wanted, Effort::default()))
+        .then(|| density_distance(truth, fitted, wanted, EFFORT))
         .transpose()?;
     study
         .losses
