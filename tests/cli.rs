@@ -771,6 +771,23 @@ fn a_report_that_cannot_be_written_names_its_file_and_keeps_the_rows() {
 }
 
 #[test]
+fn packed_rows_are_read_but_not_added_to() {
+    use std::io::Write;
+    let place = Workplace::with_rows();
+    let report = place.succeed("report tiny.toml");
+    let packed = fs::File::create(place.path("results/tiny/rows.csv.gz")).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::best());
+    encoder.write_all(place.read(ROWS).as_bytes()).unwrap();
+    encoder.finish().unwrap();
+    fs::remove_file(place.path(ROWS)).unwrap();
+    assert_eq!(place.succeed("report tiny.toml"), report);
+    let run = place.run("run tiny.toml");
+    assert_eq!((run.code, run.err.lines().count()), (Some(2), 1), "{run:?}");
+    assert!(run.err.contains("rows.csv.gz"), "{}", run.err);
+    assert!(!place.path(ROWS).exists());
+}
+
+#[test]
 fn rows_of_another_design_are_refused_and_kept() {
     let place = Workplace::with_rows();
     let parts = [ROWS, "key `study`", "rows of another study", "--out"];

@@ -195,7 +195,8 @@ impl RowFile {
     ///
     /// # Errors
     /// [`Error::File`]; [`Error::Input`] if a row belongs to another study,
-    /// stands twice or does not parse. Nothing is changed on disk then.
+    /// stands twice or does not parse, or if the rows are packed. Nothing is
+    /// changed on disk then.
     pub fn open(folder: &Path, plan: &Plan) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
         let path = folder.join("rows.csv");
@@ -203,6 +204,11 @@ impl RowFile {
             let path = path.clone();
             move |e: std::io::Error| Error::file(&path, action, &e)
         };
+        let packed = folder.join("rows.csv.gz");
+        if packed.exists() && !path.exists() {
+            let message = "recorded rows are packed: unpack them (gunzip) to add to them";
+            return Err(Error::input(&packed, "", message));
+        }
         let lock = lock(folder)?;
         let mut file = open_to_append(&path)?;
         let mut bytes = Vec::new();
