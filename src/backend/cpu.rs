@@ -170,7 +170,7 @@ struct ExpertBlock {
 impl ExpertBlock {
     fn new(parameters: &Parameters, layout: &Layout, i: usize) -> Self {
         let expert = &parameters.experts[i];
-        let mean = mean_length(expert);
+        let mean = expert.mean_length();
         let start = layout.mean_offset(i);
         let mut offsets: Vec<usize> = (start..start + mean).collect();
         offsets.push(layout.variance_offset(i));
@@ -345,10 +345,6 @@ impl<'a> SecondOrder<'a> {
     }
 }
 
-fn mean_length(expert: &Expert) -> usize {
-    expert.slope.len() + 1 + usize::from(expert.scale.is_some())
-}
-
 fn gate_length(expert: &Expert) -> usize {
     match expert.gate {
         ExpertGate::Router { .. } => expert.slope.len() + 1,
@@ -377,7 +373,7 @@ fn em_block(
     };
     let mut sums = EmStatistics {
         log_likelihood: 0.0,
-        experts: experts.iter().map(|e| zero(mean_length(e))).collect(),
+        experts: experts.iter().map(|e| zero(e.mean_length())).collect(),
         gate_score: Array1::zeros(gates),
         gate_information: Array2::zeros((gates, gates)),
     };
@@ -393,7 +389,7 @@ fn em_block(
                 continue;
             }
             let sum = &mut sums.experts[i];
-            let m = mean_length(expert);
+            let m = expert.mean_length();
             atom.mean_features(expert, x, &mut features[..m]);
             let r = atom.responsibility;
             let bound = parameters
@@ -419,7 +415,7 @@ fn em_block(
             // A bias has the constant as its only feature, the last one.
             let own = &gate_features[dimension + 1 - gate_length(expert)..];
             let gate_score = atom.gate_score(expert);
-            let slope = gate_slope(expert, atom.log_weight.first);
+            let slope = atom.gate_slope(expert);
             for (a, fa) in own.iter().enumerate() {
                 sums.gate_score[row + a] += gate_score * fa;
             }
@@ -428,9 +424,8 @@ fn em_block(
                     continue;
                 };
                 let identity = if i == j { atom.weight } else { 0.0 };
-                let factor = slope
-                    * gate_slope(peer, other.log_weight.first)
-                    * (identity - atom.weight * other.weight);
+                let factor =
+                    slope * other.gate_slope(peer) * (identity - atom.weight * other.weight);
                 for (a, fa) in own.iter().enumerate() {
                     for (b, fb) in own.iter().enumerate() {
                         sums.gate_information[[row + a, column + b]] += factor * fa * fb;
@@ -440,12 +435,4 @@ fn em_block(
         }
     }
     sums
-}
-
-/// Derivative of an expert's log-weight in its own gate driver.
-fn gate_slope(expert: &Expert, first: f64) -> f64 {
-    match expert.gate {
-        ExpertGate::Router { .. } => first,
-        _ => 1.0,
-    }
 }

@@ -46,15 +46,9 @@ pub enum Wanted {
 
 /// The divergences between two mixtures.
 pub fn divergence(p: &Conditional, q: &Conditional, wanted: Wanted) -> Divergence {
-    let atoms: Vec<(f64, f64)> = [p, q]
-        .iter()
-        .flat_map(|c| c.active().map(|i| (c.means[i], c.variances[i].sqrt())))
-        .collect();
-    let low = fold_min(atoms.iter().map(|(m, s)| m - RANGE * s));
-    let high = -fold_min(atoms.iter().map(|(m, s)| -(m + RANGE * s)));
-    let step = fold_min(atoms.iter().map(|(_, s)| *s)) / NODES_PER_DEVIATION;
+    let atoms: Vec<(f64, f64)> = [p, q].iter().flat_map(|c| atoms(c)).collect();
+    let (low, high, count) = range(&atoms);
     let (p, q) = (Terms::new(p), Terms::new(q));
-    let count = ((high - low) / step).ceil();
     let (nodes, smooth) = if count <= MAX_NODES {
         equal_steps(&p, &q, low, high, count as usize)
     } else {
@@ -68,6 +62,21 @@ pub fn divergence(p: &Conditional, q: &Conditional, wanted: Wanted) -> Divergenc
             Wanted::Smooth => f64::NAN,
         },
     }
+}
+
+/// (mean, standard deviation) of every active expert.
+pub fn atoms(law: &Conditional) -> impl Iterator<Item = (f64, f64)> + '_ {
+    law.active()
+        .map(|i| (law.means[i], law.variances[i].sqrt()))
+}
+
+/// Ends of the range of y that holds all but 2e-19 of each atom's mass, and the
+/// number of equal steps that resolve the narrowest one.
+pub fn range(atoms: &[(f64, f64)]) -> (f64, f64, f64) {
+    let low = fold_min(atoms.iter().map(|(m, s)| m - RANGE * s));
+    let high = -fold_min(atoms.iter().map(|(m, s)| -(m + RANGE * s)));
+    let step = fold_min(atoms.iter().map(|(_, s)| *s)) / NODES_PER_DEVIATION;
+    (low, high, ((high - low) / step).ceil())
 }
 
 fn fold_min(values: impl Iterator<Item = f64>) -> f64 {

@@ -73,6 +73,12 @@ impl Expert {
         self.scale.unwrap_or(1.0) * self.kind.activation(self.predictor(x)).value
     }
 
+    /// Number of the mean's parameters: scale (if any), slope, intercept.
+    #[inline]
+    pub fn mean_length(&self) -> usize {
+        self.slope.len() + 1 + usize::from(self.scale.is_some())
+    }
+
     /// The additive bias, 0 where there is none.
     pub fn bias(&self) -> f64 {
         match self.gate {

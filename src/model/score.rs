@@ -206,9 +206,15 @@ impl Atom {
     /// d log p / d bias, or / d router score.
     #[inline]
     pub fn gate_score(&self, expert: &Expert) -> f64 {
+        self.surplus() * self.gate_slope(expert)
+    }
+
+    /// d log-weight / d bias, or / d router score.
+    #[inline]
+    pub fn gate_slope(&self, expert: &Expert) -> f64 {
         match expert.gate {
-            ExpertGate::Router { .. } => self.surplus() * self.log_weight.first,
-            _ => self.surplus(),
+            ExpertGate::Router { .. } => self.log_weight.first,
+            _ => 1.0,
         }
     }
 
@@ -258,8 +264,7 @@ impl Parameters {
         let dimension = x.len();
         for (i, (atom, expert)) in point.atoms.iter().zip(&self.experts).enumerate() {
             let start = layout.mean_offset(i);
-            let end = start + dimension + 1 + usize::from(expert.scale.is_some());
-            let block = &mut gradient[start..end];
+            let block = &mut gradient[start..start + expert.mean_length()];
             atom.mean_features(expert, x, block);
             let mean_score = atom.mean_score(expert);
             block.iter_mut().for_each(|v| *v *= mean_score);

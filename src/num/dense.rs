@@ -1,7 +1,7 @@
 //! Small dense symmetric systems, on LAPACK through ndarray-linalg.
 
 use ndarray::{Array1, Array2};
-use ndarray_linalg::{Cholesky, Diag, Eigh, SolveTriangular, UPLO};
+use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
 
 /// Cholesky factor of a symmetric positive definite matrix.
 #[derive(Clone, Debug)]
@@ -51,11 +51,6 @@ impl Factor {
             .solve_triangular(UPLO::Upper, Diag::NonUnit, &self.whiten(v))
             .expect("a Cholesky factor has a positive diagonal")
     }
-}
-
-/// Eigenvalues of a symmetric matrix in ascending order; `None` if LAPACK fails.
-pub fn symmetric_eigenvalues(matrix: &Array2<f64>) -> Option<Array1<f64>> {
-    matrix.eigh(UPLO::Lower).ok().map(|(values, _)| values)
 }
 
 /// Solves A x = b for symmetric A; a ridge of `1e-12` times the diagonal's

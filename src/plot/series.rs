@@ -114,14 +114,6 @@ impl Series {
         }
     }
 
-    /// The same series with another marker; lines and bands have none.
-    pub fn with_marker(mut self, new: Marker) -> Self {
-        if let SeriesData::Points { marker, .. } = &mut self.data {
-            *marker = new;
-        }
-        self
-    }
-
     fn styled_line(
         label: impl Into<String>,
         colour: Colour,

@@ -13,6 +13,7 @@
 use crate::fit::Bounds;
 use crate::loss::alignment::aligned;
 use crate::loss::density::{KroneckerLattice, breaks_along_a_line, input_density};
+use crate::loss::divergence::{atoms, range};
 use crate::model::{InputLaw, Layout, Model, Parameters, Point};
 use ndarray::{Array1, Array2};
 
@@ -32,9 +33,6 @@ pub struct Regularity {
 const PANELS: usize = 48;
 /// Points of the lattice over inputs of higher dimension.
 const LATTICE: usize = 4096;
-/// Half-width and nodes per smallest standard deviation of the rule over y.
-const RANGE: f64 = 9.0;
-const NODES_PER_DEVIATION: f64 = 6.0;
 
 impl Regularity {
     /// Computes P and the information at `truth` by quadrature.
@@ -83,15 +81,9 @@ pub fn fisher_information(model: &Model) -> Array2<f64> {
     let mut point = Point::new(parameters);
     let mut score = vec![0.0; size];
     let mut add = |x: &[f64], weight: f64| {
-        let law = parameters.conditional(x);
-        let active: Vec<usize> = law.active().collect();
-        let deviations: Vec<f64> = law.variances.iter().map(|v| v.sqrt()).collect();
-        let fold =
-            |f: &dyn Fn(usize) -> f64| active.iter().map(|&i| f(i)).fold(f64::INFINITY, f64::min);
-        let low = fold(&|i| law.means[i] - RANGE * deviations[i]);
-        let high = -fold(&|i| -(law.means[i] + RANGE * deviations[i]));
-        let step = fold(&|i| deviations[i]) / NODES_PER_DEVIATION;
-        let count = ((high - low) / step).ceil() as usize;
+        let atoms: Vec<(f64, f64)> = atoms(&parameters.conditional(x)).collect();
+        let (low, high, count) = range(&atoms);
+        let count = count as usize;
         let step = (high - low) / count as f64;
         for k in 0..=count {
             let y = low + step * k as f64;

@@ -60,6 +60,16 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Replicates that every cell gets at once.
+    pub fn first_replicates(&self, plan: &Plan) -> u64 {
+        match self.smoke {
+            true => plan.first_replicates().min(2),
+            false => plan.first_replicates(),
+        }
+    }
+}
+
 /// A replicate to run.
 struct Task<'a> {
     cell: &'a Cell,
@@ -83,11 +93,7 @@ pub fn run(
         .num_threads(request.jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::value("--jobs", e.to_string()))?;
-    let first = if request.smoke {
-        plan.first_replicates().min(2)
-    } else {
-        plan.first_replicates()
-    };
+    let first = request.first_replicates(plan);
     run_up_to(plan, file, &pool, &cells, first, &mut progress)?;
     if !request.smoke && request.only.is_none() {
         let all = target_replicates(plan, &file.rows);

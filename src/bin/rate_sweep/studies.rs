@@ -152,11 +152,7 @@ fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
 
 /// How many rows each requested cell still needs before it counts as done.
 fn rows_left(plan: &Plan, rows: &[Row], request: &Request) -> HashMap<String, u64> {
-    let each = if request.smoke {
-        plan.first_replicates().min(2)
-    } else {
-        plan.first_replicates()
-    };
+    let each = request.first_replicates(plan);
     let mut left: HashMap<String, u64> =
         plan.cells.iter().map(|c| (c.name.clone(), each)).collect();
     for row in rows {
