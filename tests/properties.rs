@@ -376,6 +376,7 @@ fn simulated_responses_have_the_conditional_mean_and_variance() {
         for x in [-0.8, 0.05, 0.6] {
             let input = InputLaw::Grid {
                 points: vec![vec![x]],
+                lattice: None,
             };
             let parameters = parameters.clone();
             let (mean, variance, fourth) = moments(&parameters.conditional(&[x]));
@@ -424,6 +425,7 @@ fn simulated_inputs_have_the_laws_mean_and_variance() {
         (
             InputLaw::Grid {
                 points: vec![vec![0.0], vec![0.0], vec![3.0]],
+                lattice: None,
             },
             (1.0, 2.0),
         ),
@@ -435,7 +437,7 @@ fn simulated_inputs_have_the_laws_mean_and_variance() {
         let data = draw_sample(&model, 0, ROWS, &stream);
         let n = ROWS as f64;
         let about = |power: i32| -> f64 {
-            let powers = data.inputs().iter().map(|x| (x - mean).powi(power));
+            let powers = data.column(0).iter().map(|x| (x - mean).powi(power));
             powers.sum::<f64>() / n
         };
         assert!(about(1).abs() < SIGMAS * (variance / n).sqrt(), "{model:?}");

@@ -4,16 +4,17 @@
 //! fixed blocks of rows in a fixed order, so a result does not depend on the
 //! number of threads.
 
-mod cpu;
+mod reference;
 
-pub use cpu::Cpu;
+pub use reference::Reference;
+pub use reference::Reference as Cpu;
 
 use crate::model::{Data, Parameters};
 use ndarray::{Array1, Array2};
 
 /// Batched operations on (parameters, data).
 pub trait Backend: Sync {
-    /// sum_n log p(y_n | x_n)
+    /// sum_n count_n log p(y_n | x_n)
     fn log_likelihood(&self, parameters: &Parameters, data: &Data) -> f64;
 
     /// The log-likelihood and its gradient in packed coordinates.

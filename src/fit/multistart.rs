@@ -48,7 +48,7 @@ pub fn maximise(
     bounds: &Bounds,
     options: &Options,
 ) -> Outcome {
-    if data.len() <= bounds.dimension() {
+    if data.sample_size() <= bounds.dimension() as f64 {
         return Outcome {
             parameters: start.clone(),
             log_likelihood: backend.log_likelihood(start, data),
@@ -114,8 +114,11 @@ pub fn fit(
     stream: impl Fn(usize) -> Stream,
     options: &Options,
 ) -> Result<MultiStart> {
-    let pilot = options.pilot_rows.filter(|&rows| rows < context.data.len());
     let full = context.data;
+    // Leading rows are a random subset, leading cells of counts are not.
+    let pilot = options
+        .pilot_rows
+        .filter(|&rows| rows < full.len() && full.counts().is_none());
     let head = pilot.map(|rows| full.head(rows));
     let context = StartContext {
         data: head.as_ref().unwrap_or(full),

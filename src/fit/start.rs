@@ -102,23 +102,29 @@ impl Start {
 
 type Rng = rand_philox::Philox;
 
-/// Hard labels by k-means; standardised coordinates.
+/// Rows that a start looks at: more would cost time and memory and move it by
+/// less than any estimator does in one step.
+const START_ROWS: usize = 100_000;
+
+/// Hard labels of the leading rows by k-means; standardised coordinates.
 fn k_means(data: &Data, clusters: usize, rng: &mut Rng) -> Vec<usize> {
     const ITERATIONS: usize = 50;
-    let n = data.len();
+    let n = data.len().min(START_ROWS);
     let width = data.dimension() + 1;
     let mut points = Array2::zeros((n, width));
-    for i in 0..n {
-        let (x, y) = data.row(i);
-        for (j, v) in x.iter().chain([&y]).enumerate() {
-            points[[i, j]] = *v;
-        }
+    for (i, mut point) in points.rows_mut().into_iter().enumerate() {
+        let point = point.as_slice_mut().expect("row-major by construction");
+        point[width - 1] = data.read_row(i, &mut point[..width - 1]);
     }
+    let counts: Array1<f64> = (0..n).map(|i| data.count(i)).collect();
     for mut column in points.columns_mut() {
-        let mean = column.mean().unwrap_or(0.0);
-        let deviation = column.std(0.0);
-        let scale = if deviation > 0.0 { deviation } else { 1.0 };
-        column.map_inplace(|v| *v = (*v - mean) / scale);
+        let mean = column.dot(&counts) / counts.sum();
+        column.map_inplace(|v| *v -= mean);
+        let squares: f64 = column.iter().zip(&counts).map(|(v, c)| c * v * v).sum();
+        let deviation = (squares / counts.sum()).sqrt();
+        if deviation > 0.0 {
+            column.map_inplace(|v| *v /= deviation);
+        }
     }
     let distance_sq = |i: usize, centre: &Array1<f64>| -> f64 {
         points
@@ -128,16 +134,25 @@ fn k_means(data: &Data, clusters: usize, rng: &mut Rng) -> Vec<usize> {
             .map(|(a, b)| (a - b) * (a - b))
             .sum()
     };
-    let mut centres = vec![points.row(rng.random_range(0..n)).to_owned()];
-    let mut nearest: Vec<f64> = (0..n).map(|i| distance_sq(i, &centres[0])).collect();
-    while centres.len() < clusters {
-        let total: f64 = nearest.iter().sum();
+    // A row with probability in proportion to its weight.
+    let choose = |weight: &dyn Fn(usize) -> f64, rng: &mut Rng| {
+        let total: f64 = (0..n).map(weight).sum();
         let mut left = rng.random::<f64>() * total;
-        let chosen = nearest.iter().position(|d| {
-            left -= d;
+        let chosen = (0..n).position(|i| {
+            left -= weight(i);
             left < 0.0
         });
-        let centre = points.row(chosen.unwrap_or(n - 1)).to_owned();
+        chosen.unwrap_or(n - 1)
+    };
+    let first = match data.counts() {
+        None => rng.random_range(0..n),
+        Some(_) => choose(&|i| counts[i], rng),
+    };
+    let mut centres = vec![points.row(first).to_owned()];
+    let mut nearest: Vec<f64> = (0..n).map(|i| distance_sq(i, &centres[0])).collect();
+    while centres.len() < clusters {
+        let chosen = choose(&|i| counts[i] * nearest[i], rng);
+        let centre = points.row(chosen).to_owned();
         for (i, d) in nearest.iter_mut().enumerate() {
             *d = d.min(distance_sq(i, &centre));
         }
@@ -159,13 +174,15 @@ fn k_means(data: &Data, clusters: usize, rng: &mut Rng) -> Vec<usize> {
             break;
         }
         for (k, centre) in centres.iter_mut().enumerate() {
-            let members: Vec<usize> = (0..n).filter(|&i| labels[i] == k).collect();
+            let mut sum = Array1::zeros(width);
+            let mut mass = 0.0;
+            for i in (0..n).filter(|&i| labels[i] == k) {
+                sum.scaled_add(counts[i], &points.row(i));
+                mass += counts[i];
+            }
             // An empty cluster keeps its centre.
-            if let Some(mean) = (!members.is_empty())
-                .then(|| points.select(ndarray::Axis(0), &members))
-                .and_then(|rows| rows.mean_axis(ndarray::Axis(0)))
-            {
-                *centre = mean;
+            if mass > 0.0 {
+                *centre = sum / mass;
             }
         }
     }
@@ -188,7 +205,7 @@ fn from_partition(context: StartContext, labels: &[usize], rng: &mut Rng) -> Par
 }
 
 fn random_lines(context: StartContext, rng: &mut Rng) -> Vec<Expert> {
-    let n = context.data.len();
+    let n = context.data.len().min(START_ROWS);
     let needed = (context.data.dimension() + 2).min(n);
     (0..context.template.experts.len())
         .map(|k| {
@@ -207,11 +224,9 @@ fn expert_through(context: StartContext, k: usize, rows: &[usize], rng: &mut Rng
     let data = context.data;
     let dimension = data.dimension();
     if expert.kind == ExpertKind::Linear {
-        let solution = least_squares(rows, dimension + 1, |i, out| {
-            let (x, y) = data.row(i);
-            out[..dimension].copy_from_slice(x);
+        let solution = least_squares(data, rows, dimension + 1, |i, out| {
             out[dimension] = 1.0;
-            y
+            data.read_row(i, &mut out[..dimension])
         });
         match solution {
             Some(solution) => {
@@ -231,9 +246,10 @@ fn expert_through(context: StartContext, k: usize, rows: &[usize], rng: &mut Rng
         }
         expert.intercept = rng.sample(StandardNormal);
         if expert.scale.is_some() {
-            let solution = least_squares(rows, 1, |i, out| {
-                let (x, y) = data.row(i);
-                out[0] = expert.kind.activation(expert.predictor(x)).value;
+            let mut x = vec![0.0; dimension];
+            let solution = least_squares(data, rows, 1, |i, out| {
+                let y = data.read_row(i, &mut x);
+                out[0] = expert.kind.activation(expert.predictor(&x)).value;
                 y
             });
             expert.scale = Some(solution.map_or(1.0, |s| s[0]));
@@ -244,6 +260,7 @@ fn expert_through(context: StartContext, k: usize, rows: &[usize], rng: &mut Rng
 
 /// Coefficients of y on features; `row` writes the features and returns y.
 fn least_squares(
+    data: &Data,
     rows: &[usize],
     width: usize,
     mut row: impl FnMut(usize, &mut [f64]) -> f64,
@@ -253,10 +270,11 @@ fn least_squares(
     let mut features = vec![0.0; width];
     for &i in rows {
         let y = row(i, &mut features);
+        let count = data.count(i);
         for a in 0..width {
-            moment[a] += features[a] * y;
+            moment[a] += count * features[a] * y;
             for b in 0..width {
-                gram[[a, b]] += features[a] * features[b];
+                gram[[a, b]] += count * features[a] * features[b];
             }
         }
     }
@@ -264,10 +282,11 @@ fn least_squares(
 }
 
 fn nearest_expert(parameters: &Parameters, data: &Data) -> Vec<usize> {
-    (0..data.len())
+    let mut x = vec![0.0; data.dimension()];
+    (0..data.len().min(START_ROWS))
         .map(|i| {
-            let (x, y) = data.row(i);
-            let distance = |k: usize| (y - parameters.experts[k].mean(x)).abs();
+            let y = data.read_row(i, &mut x);
+            let distance = |k: usize| (y - parameters.experts[k].mean(&x)).abs();
             (0..parameters.experts.len())
                 .min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
                 .expect("at least one expert")
@@ -278,19 +297,21 @@ fn nearest_expert(parameters: &Parameters, data: &Data) -> Vec<usize> {
 /// Variances and gate intercepts from hard labels: a pooled residual variance,
 /// and the logarithm of each part's share. Gate slopes start at 0.
 fn with_moments(mut parameters: Parameters, data: &Data, labels: &[usize]) -> Parameters {
-    let n = data.len() as f64;
-    let squares: f64 = (0..data.len())
+    let n: f64 = (0..labels.len()).map(|i| data.count(i)).sum();
+    let mut x = vec![0.0; data.dimension()];
+    let squares: f64 = (0..labels.len())
         .map(|i| {
-            let (x, y) = data.row(i);
-            let residual = y - parameters.experts[labels[i]].mean(x);
-            residual * residual
+            let y = data.read_row(i, &mut x);
+            let residual = y - parameters.experts[labels[i]].mean(&x);
+            data.count(i) * residual * residual
         })
         .sum();
     let variance = (squares / n).max(f64::MIN_POSITIVE);
     let kind = parameters.gate.kind;
     for (k, expert) in parameters.experts.iter_mut().enumerate() {
         expert.variance = variance;
-        let members = labels.iter().filter(|&&l| l == k).count() as f64;
+        let part = (0..labels.len()).filter(|&i| labels[i] == k);
+        let members: f64 = part.map(|i| data.count(i)).sum();
         let log_share = ((members + 1.0) / (n + 1.0)).ln();
         match &mut expert.gate {
             ExpertGate::None => {}

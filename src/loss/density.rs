@@ -83,7 +83,7 @@ pub fn density_distance(
         as_integrands(&d)
     };
     let means = match &p.input {
-        InputLaw::Grid { points } => exact_mean(points.iter().map(|x| at(x))),
+        InputLaw::Grid { points, .. } => exact_mean(points.iter().map(|x| at(x))),
         law if law.dimension() == 0 => exact_mean(std::iter::once(at(&[]))),
         law if law.dimension() == 1 => along_a_line(law, &p.parameters, q, at),
         law => quasi_monte_carlo(law, at, effort),

@@ -28,6 +28,11 @@ pub enum InputLaw {
     Grid {
         /// Shape: number of points, d.
         points: Vec<Vec<f64>>,
+        /// If given, the response lives on a lattice with this step, in units of
+        /// the smallest standard deviation, and a sample is the counts of its
+        /// cells: any sample size at the cost of a few hundred rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lattice: Option<f64>,
     },
 }
 
@@ -37,7 +42,7 @@ impl InputLaw {
         match self {
             InputLaw::Uniform { low, .. } => low.len(),
             InputLaw::Normal { mean, .. } => mean.len(),
-            InputLaw::Grid { points } => points.first().map_or(0, Vec::len),
+            InputLaw::Grid { points, .. } => points.first().map_or(0, Vec::len),
         }
     }
 
@@ -78,7 +83,13 @@ impl InputLaw {
                     ));
                 }
             }
-            InputLaw::Grid { points } => {
+            InputLaw::Grid { points, lattice } => {
+                if lattice.is_some_and(|step| !(step > 0.0 && step <= 1.0)) {
+                    return Err(Error::value(
+                        "input.lattice",
+                        "must be positive and at most 1 (smallest standard deviation)",
+                    ));
+                }
                 if points.is_empty() {
                     return Err(Error::value("input.points", "at least one point is needed"));
                 }
@@ -123,7 +134,7 @@ impl InputLaw {
                     *x = mean[j] + sd[j] * z.clamp(-truncation, *truncation);
                 }
             }
-            InputLaw::Grid { points } => {
+            InputLaw::Grid { points, .. } => {
                 let index = (u[0] * points.len() as f64) as usize;
                 x.copy_from_slice(&points[index.min(points.len() - 1)]);
             }

@@ -97,7 +97,7 @@ pub fn fisher_information(model: &Model) -> Array2<f64> {
         }
     };
     match &model.input {
-        InputLaw::Grid { points } => {
+        InputLaw::Grid { points, .. } => {
             for x in points {
                 add(x, 1.0 / points.len() as f64);
             }

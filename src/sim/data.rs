@@ -150,14 +150,17 @@ impl DataTruth {
             .iter()
             .filter(|o| (o.log_likelihood - best.log_likelihood).abs() < 1e-6)
             .count();
-        let mut points: Vec<Vec<f64>> = (0..data.len()).map(|i| data.row(i).0.to_vec()).collect();
+        let mut points: Vec<Vec<f64>> = (0..data.len()).map(|i| data.row(i).0).collect();
         if self.inputs == Inputs::Distinct {
             points.sort_by(|a, b| a.partial_cmp(b).expect("finite"));
             points.dedup();
         }
         Ok(FittedTruth {
             model: Model {
-                input: InputLaw::Grid { points },
+                input: InputLaw::Grid {
+                    points,
+                    lattice: None,
+                },
                 parameters: best.parameters.clone(),
             },
             outcome: best,
@@ -216,7 +219,7 @@ impl DataTruth {
 
 /// The data with every input column at mean 0 and standard deviation 1.
 fn standardised(path: &Path, columns: &[String], data: &Data) -> Result<Data> {
-    let mut inputs = data.inputs().clone();
+    let mut inputs = data.inputs().to_owned();
     for (mut column, name) in inputs.columns_mut().into_iter().zip(columns) {
         let (mean, deviation) = mean_and_deviation(&column.to_vec());
         if deviation == 0.0 {
@@ -224,7 +227,7 @@ fn standardised(path: &Path, columns: &[String], data: &Data) -> Result<Data> {
         }
         column.map_inplace(|x| *x = (*x - mean) / deviation);
     }
-    Data::new(inputs, data.responses().clone())
+    Data::new(inputs, Array1::from(data.responses().to_vec()))
 }
 
 /// Reads the named columns of a CSV file with a header.

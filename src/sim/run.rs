@@ -265,7 +265,7 @@ fn row_of(
         em: best.effort.em,
         gradient: best.effort.gradient,
         newton: best.effort.newton,
-        passes: work as f64 / cell.n as f64,
+        passes: work as f64 / data.len() as f64,
         scaled_score: best.scaled_score,
         on_bound: on_bound.join(" "),
         log_likelihood: best.log_likelihood,

@@ -70,7 +70,7 @@ pub fn density(model: &Path, points: &Path, json: bool) -> Result<bool> {
     let values: Vec<f64> = (0..data.len())
         .map(|i| {
             let (x, y) = data.row(i);
-            model.parameters.log_density(x, y)
+            model.parameters.log_density(&x, y)
         })
         .collect();
     if json {

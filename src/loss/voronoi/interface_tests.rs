@@ -20,6 +20,7 @@ fn applicable_losses_follow_the_gate_and_the_signs_on_the_support() {
     };
     let grid = || InputLaw::Grid {
         points: vec![vec![-1.0], vec![2.0]],
+        lattice: None,
     };
     assert_eq!(signs(3.1, uniform()), [Competition, Tilted]);
     assert_eq!(signs(3.0, uniform()), [Competition]);

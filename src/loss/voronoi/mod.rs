@@ -360,7 +360,7 @@ fn constant_sign(expert: &Expert, input: &InputLaw) -> Option<f64> {
             let half_width: Vec<f64> = sd.iter().map(|s| s * truncation).collect();
             on_box(mean, &half_width)
         }
-        InputLaw::Grid { points } => points.iter().map(|x| expert.mean(x)).fold(
+        InputLaw::Grid { points, .. } => points.iter().map(|x| expert.mean(x)).fold(
             (f64::INFINITY, f64::NEG_INFINITY),
             |(least, greatest), m| (least.min(m), greatest.max(m)),
         ),

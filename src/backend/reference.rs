@@ -1,4 +1,5 @@
-//! The reference: plain loops in f64, written to be read.
+//! The reference: plain loops in f64, written to be read. Every other backend is
+//! tested against it.
 
 use super::{Backend, Derivatives, EmStatistics, ExpertStatistics};
 use crate::model::{Atom, Data, Expert, ExpertGate, Layout, Parameters, Point};
@@ -12,19 +13,19 @@ const BLOCK: usize = 4096;
 /// Below this many blocks one thread works alone: sweeps run many fits at once.
 const PARALLEL_BLOCKS: usize = 64;
 
-/// The processor's own backend.
+/// Row by row, with the standard library's functions.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu;
+pub struct Reference;
 
-impl Backend for Cpu {
+impl Backend for Reference {
     fn log_likelihood(&self, parameters: &Parameters, data: &Data) -> f64 {
         let blocks = in_blocks(data, |rows| {
             let mut point = Point::new(parameters);
-            rows.map(|n| {
-                let (x, y) = data.row(n);
-                point.observe(parameters, x, y)
-            })
-            .sum::<f64>()
+            let mut sum = 0.0;
+            in_rows(data, rows, |x, y, count| {
+                sum += count * point.observe(parameters, x, y);
+            });
+            sum
         });
         blocks.into_iter().collect::<CompensatedSum>().value()
     }
@@ -36,11 +37,10 @@ impl Backend for Cpu {
             let mut one = vec![0.0; layout.len()];
             let mut sum = Array1::zeros(layout.len());
             let mut log_likelihood = 0.0;
-            for n in rows {
-                let (x, y) = data.row(n);
-                log_likelihood += parameters.score(&layout, &mut point, x, y, &mut one);
-                sum.iter_mut().zip(&one).for_each(|(s, v)| *s += v);
-            }
+            in_rows(data, rows, |x, y, count| {
+                log_likelihood += count * parameters.score(&layout, &mut point, x, y, &mut one);
+                sum.iter_mut().zip(&one).for_each(|(s, v)| *s += count * v);
+            });
             (log_likelihood, sum)
         });
         let log_likelihood: CompensatedSum = blocks.iter().map(|b| b.0).collect();
@@ -53,10 +53,7 @@ impl Backend for Cpu {
         let layout = parameters.layout();
         let blocks = in_blocks(data, |rows| {
             let mut pass = SecondOrder::new(parameters, &layout);
-            for n in rows {
-                let (x, y) = data.row(n);
-                pass.add(x, y);
-            }
+            in_rows(data, rows, |x, y, count| pass.add(x, y, count));
             pass.finish()
         });
         let log_likelihood: CompensatedSum = blocks.iter().map(|b| b.log_likelihood).collect();
@@ -80,13 +77,14 @@ impl Backend for Cpu {
             let mut point = Point::new(parameters);
             let mut one = vec![0.0; size];
             let mut sum = Array2::<f64>::zeros((size, size));
-            for n in rows {
-                let (x, y) = data.row(n);
+            in_rows(data, rows, |x, y, count| {
                 parameters.score(&layout, &mut point, x, y, &mut one);
                 for (mut row, a) in sum.rows_mut().into_iter().zip(&one) {
-                    row.iter_mut().zip(&one).for_each(|(s, b)| *s += a * b);
+                    row.iter_mut()
+                        .zip(&one)
+                        .for_each(|(s, b)| *s += count * a * b);
                 }
-            }
+            });
             sum
         });
         let mut total = Array2::zeros((size, size));
@@ -114,6 +112,15 @@ impl Backend for Cpu {
         }
         total.log_likelihood = log_likelihood.value();
         total
+    }
+}
+
+/// Calls `row` with (x, y, count) of each row.
+fn in_rows(data: &Data, rows: Range<usize>, mut row: impl FnMut(&[f64], f64, f64)) {
+    let mut x = vec![0.0; data.dimension()];
+    for n in rows {
+        let y = data.read_row(n, &mut x);
+        row(&x, y, data.count(n));
     }
 }
 
@@ -189,8 +196,8 @@ impl ExpertBlock {
     }
 
     #[inline]
-    fn add(&mut self, expert: &Expert, atom: &Atom, x: &[f64]) {
-        let (r, w) = (atom.responsibility, atom.weight);
+    fn add(&mut self, expert: &Expert, atom: &Atom, x: &[f64], count: f64) {
+        let (r, w) = (count * atom.responsibility, count * atom.weight);
         let precision = 1.0 / expert.variance;
         let scaled = atom.residual * precision;
         let square = atom.residual * scaled;
@@ -244,18 +251,18 @@ impl ExpertBlock {
                 }
             }
         }
-        self.add_curved_mean(expert, atom, x);
+        self.add_curved_mean(expert, atom, x, count);
     }
 
     /// The part from the curvature of a nonlinear mean.
     #[inline]
-    fn add_curved_mean(&mut self, expert: &Expert, atom: &Atom, x: &[f64]) {
+    fn add_curved_mean(&mut self, expert: &Expert, atom: &Atom, x: &[f64], count: f64) {
         let activation = atom.activation;
         if activation.second == 0.0 && expert.scale.is_none() {
             return;
         }
         let size = self.offsets.len();
-        let score = atom.mean_score(expert);
+        let score = count * atom.mean_score(expert);
         let hidden = usize::from(expert.scale.is_some());
         let with_one = |j: usize| if j < x.len() { x[j] } else { 1.0 };
         let curvature = score * expert.scale.unwrap_or(1.0) * activation.second;
@@ -290,8 +297,8 @@ impl<'a> SecondOrder<'a> {
     }
 
     #[inline]
-    fn add(&mut self, x: &[f64], y: f64) {
-        self.log_likelihood += self.point.observe(self.parameters, x, y);
+    fn add(&mut self, x: &[f64], y: f64, count: f64) {
+        self.log_likelihood += count * self.point.observe(self.parameters, x, y);
         self.joint.fill(0.0);
         self.weight.fill(0.0);
         let experts = self.parameters.experts.iter().zip(&self.point.atoms);
@@ -300,7 +307,7 @@ impl<'a> SecondOrder<'a> {
             if r == 0.0 && w == 0.0 {
                 continue;
             }
-            block.add(expert, atom, x);
+            block.add(expert, atom, x, count);
             for (k, &offset) in block.offsets.iter().enumerate() {
                 self.joint[offset] += r * block.joint[k];
                 self.weight[offset] += w * block.weight[k];
@@ -311,6 +318,7 @@ impl<'a> SecondOrder<'a> {
         }
         let size = self.joint.len();
         for (a, &score) in self.joint.iter().enumerate() {
+            let score = count * score;
             self.gradient[a] += score;
             let cross = &mut self.cross[a * size..(a + 1) * size];
             cross
@@ -380,9 +388,8 @@ fn em_block(
     let mut point = Point::new(parameters);
     let mut features = vec![0.0; dimension + 2];
     let mut gate_features = vec![1.0; dimension + 1];
-    for n in rows {
-        let (x, y) = data.row(n);
-        sums.log_likelihood += point.observe(parameters, x, y);
+    in_rows(data, rows, |x, y, count| {
+        sums.log_likelihood += count * point.observe(parameters, x, y);
         gate_features[..dimension].copy_from_slice(x);
         for (i, (atom, expert)) in point.atoms.iter().zip(experts).enumerate() {
             if atom.weight == 0.0 && atom.responsibility == 0.0 {
@@ -391,13 +398,13 @@ fn em_block(
             let sum = &mut sums.experts[i];
             let m = expert.mean_length();
             atom.mean_features(expert, x, &mut features[..m]);
-            let r = atom.responsibility;
+            let r = count * atom.responsibility;
             let bound = parameters
                 .gate
                 .kind
                 .curvature_bound(&atom.log_weight, atom.weight);
-            let curvature = bound + r / expert.variance;
-            let score = atom.mean_score(expert);
+            let curvature = count * bound + r / expert.variance;
+            let score = count * atom.mean_score(expert);
             sum.responsibility += r;
             sum.squares += r * atom.residual * atom.residual;
             for a in 0..m {
@@ -414,8 +421,8 @@ fn em_block(
             };
             // A bias has the constant as its only feature, the last one.
             let own = &gate_features[dimension + 1 - gate_length(expert)..];
-            let gate_score = atom.gate_score(expert);
-            let slope = atom.gate_slope(expert);
+            let gate_score = count * atom.gate_score(expert);
+            let slope = count * atom.gate_slope(expert);
             for (a, fa) in own.iter().enumerate() {
                 sums.gate_score[row + a] += gate_score * fa;
             }
@@ -433,6 +440,6 @@ fn em_block(
                 }
             }
         }
-    }
+    });
     sums
 }
