@@ -48,16 +48,16 @@ fn passes(criterion: &mut Criterion) {
                 group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(run));
             };
             add("log_likelihood", &|| {
-                black_box(Cpu.log_likelihood(parameters, &data));
+                black_box(Cpu::new().log_likelihood(parameters, &data));
             });
             add("gradient", &|| {
-                black_box(Cpu.gradient(parameters, &data));
+                black_box(Cpu::new().gradient(parameters, &data));
             });
             add("derivatives", &|| {
-                black_box(Cpu.derivatives(parameters, &data));
+                black_box(Cpu::new().derivatives(parameters, &data));
             });
             add("em_statistics", &|| {
-                black_box(Cpu.em_statistics(parameters, &data));
+                black_box(Cpu::new().em_statistics(parameters, &data));
             });
             add("draw_sample", &|| {
                 black_box(draw_sample(&model, 0, ROWS, &stream));

@@ -109,9 +109,9 @@ proptest! {
             }
             let layout = parameters.layout();
             let packed = layout.pack(&parameters);
-            let all = Cpu.derivatives(&parameters, &data);
-            let (value, gradient) = Cpu.gradient(&parameters, &data);
-            let outer_sum = Cpu.score_outer(&parameters, &data);
+            let all = Cpu::new().derivatives(&parameters, &data);
+            let (value, gradient) = Cpu::new().gradient(&parameters, &data);
+            let outer_sum = Cpu::new().score_outer(&parameters, &data);
             prop_assert!((all.log_likelihood - value).abs() < 1e-12 * (1.0 + value.abs()));
             for a in 0..layout.len() {
                 prop_assert!((all.gradient[a] - gradient[a]).abs() < 1e-11 * (1.0 + gradient[a].abs()));
@@ -119,7 +119,7 @@ proptest! {
                     let numeric = difference(|h| {
                         let mut moved = packed.clone();
                         moved[b] += h;
-                        Cpu.gradient(&layout.unpack(&parameters, &moved), &data).1[a]
+                        Cpu::new().gradient(&layout.unpack(&parameters, &moved), &data).1[a]
                     }, 2e-3);
                     let analytic = all.hessian[[a, b]];
                     prop_assert!(
@@ -168,7 +168,7 @@ fn sums_over_rows_do_not_depend_on_the_number_of_threads() {
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| Cpu.derivatives(&model.parameters, &data))
+        pool.install(|| Cpu::new().derivatives(&model.parameters, &data))
     };
     let one = run(1);
     assert_eq!(one, run(2));

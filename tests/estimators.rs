@@ -93,7 +93,7 @@ fn em_and_gradient_agree_on_the_maximum_to_1e_8() {
         let data = data_from(model, 2000, k as u64);
         let start = perturbed(model, &data, 0.1, k as u64);
         let bounds = bounds(&model.parameters);
-        let run = |method| maximise(&Cpu, &data, &start, &bounds, &options(method));
+        let run = |method| maximise(&Cpu::new(), &data, &start, &bounds, &options(method));
         let (em, gradient) = (run(Method::Em), run(Method::Gradient));
         for outcome in [&em, &gradient] {
             assert!(outcome.stop.is_converged(), "{k}: {}", outcome.stop);
@@ -123,12 +123,12 @@ fn em_and_gradient_agree_even_without_the_polish() {
             max_iterations: 20_000,
             gain: 1e-10,
         };
-        let em = expectation_maximisation(&Cpu, &data, &start, &bounds, stop);
+        let em = expectation_maximisation(&Cpu::new(), &data, &start, &bounds, stop);
         let stop = GradientOptions {
             max_iterations: 2000,
             gain: 0.0,
         };
-        let gradient = quasi_newton(&Cpu, &data, &start, &bounds, stop);
+        let gradient = quasi_newton(&Cpu::new(), &data, &start, &bounds, stop);
         let difference = (em.log_likelihood - gradient.log_likelihood).abs();
         assert!(
             difference < 1e-8 * em.log_likelihood.abs(),
@@ -152,9 +152,10 @@ fn the_truth_is_recovered_at_large_n() {
         let start = perturbed(model, &data, 0.2, k as u64);
         let mut with_pilot = options(Method::Em);
         with_pilot.pilot_rows = Some(2000);
-        let outcome = maximise(&Cpu, &data, &start, &bounds, &with_pilot);
+        let outcome = maximise(&Cpu::new(), &data, &start, &bounds, &with_pilot);
         assert!(outcome.stop.is_converged(), "{k}: {}", outcome.stop);
-        let ratio = 2.0 * (outcome.log_likelihood - Cpu.log_likelihood(&model.parameters, &data));
+        let ratio =
+            2.0 * (outcome.log_likelihood - Cpu::new().log_likelihood(&model.parameters, &data));
         assert!(
             (0.0..45.0).contains(&ratio),
             "{k}: likelihood ratio {ratio}"
@@ -191,15 +192,15 @@ proptest! {
                 let data = data_from(&model, 150, seed);
                 let bounds = bounds(&model.parameters);
                 let mut at = perturbed(&model, &data, 0.5, seed);
-                let mut value = Cpu.log_likelihood(&at, &data);
+                let mut value = Cpu::new().log_likelihood(&at, &data);
                 for _ in 0..6 {
                     let one = EmOptions { max_iterations: 1, gain: 0.0 };
-                    let next = expectation_maximisation(&Cpu, &data, &at, &bounds, one);
+                    let next = expectation_maximisation(&Cpu::new(), &data, &at, &bounds, one);
                     prop_assert!(
                         next.log_likelihood >= value - 1e-12 * (1.0 + value.abs()),
                         "{kind:?} {expert:?}: {value} to {}", next.log_likelihood
                     );
-                    let recomputed = Cpu.log_likelihood(&next.parameters, &data);
+                    let recomputed = Cpu::new().log_likelihood(&next.parameters, &data);
                     prop_assert!((recomputed - next.log_likelihood).abs() < 1e-9 * (1.0 + value.abs()));
                     if next.stop != Stop::MaxIterations {
                         break;
@@ -226,8 +227,8 @@ proptest! {
             let data = data_from(&model, 100, seed);
             let start = perturbed(&model, &data, 0.5, seed);
             let stop = GradientOptions { max_iterations: 20, gain: 1e-6 };
-            let outcome = quasi_newton(&Cpu, &data, &start, &bounds(&model.parameters), stop);
-            let before = Cpu.log_likelihood(&start, &data);
+            let outcome = quasi_newton(&Cpu::new(), &data, &start, &bounds(&model.parameters), stop);
+            let before = Cpu::new().log_likelihood(&start, &data);
             prop_assert!(
                 outcome.log_likelihood >= before - 1e-9 * before.abs(),
                 "{kind:?}: {before} to {} ({})", outcome.log_likelihood, outcome.stop
@@ -247,7 +248,7 @@ proptest! {
         let context = StartContext { template: &template, truth: None, data: &data, bounds: &bounds };
         let stream = |k: usize| Stream::named(seed, "box", 0, Purpose::Start(k as u32));
         let starts = [Start::KMeans, Start::Random];
-        let result = fit(&Cpu, context, &starts, stream, &options(Method::Em)).unwrap();
+        let result = fit(&Cpu::new(), context, &starts, stream, &options(Method::Em)).unwrap();
         for outcome in &result.outcomes {
             let packed = template.layout().pack(&outcome.parameters);
             for (j, value) in packed.iter().enumerate() {
@@ -282,7 +283,7 @@ fn starts_differ_and_the_best_of_more_starts_is_never_worse() {
     let mut best = f64::NEG_INFINITY;
     for count in 1..=12 {
         let result = fit(
-            &Cpu,
+            &Cpu::new(),
             context,
             &starts[..count],
             stream,
@@ -313,8 +314,8 @@ fn a_pilot_leads_to_the_same_maximum() {
         pilot_rows: Some(1000),
         ..options(Method::Em)
     };
-    let a = fit(&Cpu, context, &starts, stream, &with).unwrap();
-    let b = fit(&Cpu, context, &starts, stream, &options(Method::Em)).unwrap();
+    let a = fit(&Cpu::new(), context, &starts, stream, &with).unwrap();
+    let b = fit(&Cpu::new(), context, &starts, stream, &options(Method::Em)).unwrap();
     let difference = a.best().log_likelihood - b.best().log_likelihood;
     assert!(difference.abs() < 1e-5, "{difference}");
     assert!(a.best().effort.rows < b.best().effort.rows);
@@ -329,9 +330,15 @@ fn an_iteration_limit_gives_a_usable_outcome() {
         max_iterations: 1,
         ..NewtonOptions::default()
     };
-    let outcome = polish(&Cpu, &data, &start, &bounds(&model.parameters), newton);
+    let outcome = polish(
+        &Cpu::new(),
+        &data,
+        &start,
+        &bounds(&model.parameters),
+        newton,
+    );
     assert_eq!(outcome.stop, Stop::MaxIterations);
-    assert!(outcome.log_likelihood >= Cpu.log_likelihood(&start, &data));
+    assert!(outcome.log_likelihood >= Cpu::new().log_likelihood(&start, &data));
 }
 
 #[test]
@@ -341,7 +348,7 @@ fn equal_experts_are_a_saddle_and_not_a_maximum() {
     let mut start = model.parameters.clone();
     start.experts[0] = start.experts[1].clone();
     let outcome = maximise(
-        &Cpu,
+        &Cpu::new(),
         &data,
         &start,
         &bounds(&model.parameters),
@@ -366,7 +373,7 @@ fn degenerate_data_end_with_a_reason_and_never_panic() {
         };
         let stream = |k: usize| Stream::named(1, "degenerate", 0, Purpose::Start(k as u32));
         let starts = [Start::KMeans, Start::Random];
-        let result = fit(&Cpu, context, &starts, stream, &options(Method::Em)).unwrap();
+        let result = fit(&Cpu::new(), context, &starts, stream, &options(Method::Em)).unwrap();
         if let Some(expected) = expected {
             assert!(result.outcomes.iter().all(|o| o.stop == expected));
         }
@@ -398,7 +405,7 @@ fn a_certified_kink_is_a_maximum_in_every_direction() {
         let data = data_from(&model, 400, 300 + seed);
         let start = perturbed(&model, &data, 0.1, seed);
         let bounds = bounds(&model.parameters);
-        let outcome = maximise(&Cpu, &data, &start, &bounds, &options(Method::Em));
+        let outcome = maximise(&Cpu::new(), &data, &start, &bounds, &options(Method::Em));
         assert!(certified(&outcome), "{seed}: {}", outcome.stop);
         kinks += usize::from(outcome.stop == Stop::ConvergedAtKink);
         let layout = outcome.parameters.layout();
@@ -411,7 +418,8 @@ fn a_certified_kink_is_a_maximum_in_every_direction() {
                 .enumerate()
                 .map(|(j, v)| v + size * directions.standard_normal(trial, j as u64))
                 .collect();
-            let there = Cpu.log_likelihood(&layout.unpack(&outcome.parameters, &moved), &data);
+            let there =
+                Cpu::new().log_likelihood(&layout.unpack(&outcome.parameters, &moved), &data);
             assert!(
                 there <= outcome.log_likelihood + 2e-6,
                 "{seed}: {} by {size:e}",

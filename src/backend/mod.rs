@@ -4,10 +4,11 @@
 //! fixed blocks of rows in a fixed order, so a result does not depend on the
 //! number of threads.
 
+mod cpu;
 mod reference;
 
+pub use cpu::Cpu;
 pub use reference::Reference;
-pub use reference::Reference as Cpu;
 
 use crate::model::{Data, Parameters};
 use ndarray::{Array1, Array2};

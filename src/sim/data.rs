@@ -130,7 +130,7 @@ impl DataTruth {
             newton: NewtonOptions::default(),
         };
         let stream = |k: usize| Stream::named(self.seed, "truth", 0, Purpose::Start(k as u32));
-        let result = fit::fit(&Cpu, context, &starts, stream, &options)?;
+        let result = fit::fit(&Cpu::new(), context, &starts, stream, &options)?;
         let certified = |o: &&Outcome| o.stop.is_converged() && o.on_bound.is_empty();
         let best = result
             .outcomes

@@ -208,7 +208,13 @@ pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
         bounds: &truth.bounds,
     };
     let start = |k: usize| stream(&cell.name, Purpose::Start(k as u32));
-    let outcomes = fit::fit(&Cpu, context, &cell.starts, start, &study.fit.options())?;
+    let outcomes = fit::fit(
+        &Cpu::new(),
+        context,
+        &cell.starts,
+        start,
+        &study.fit.options(),
+    )?;
     let row = row_of(plan, cell, replicate, &data, &outcomes, clock)?;
     Ok(Replay { row, outcomes })
 }
@@ -269,7 +275,7 @@ fn row_of(
         scaled_score: best.scaled_score,
         on_bound: on_bound.join(" "),
         log_likelihood: best.log_likelihood,
-        log_likelihood_truth: Cpu.log_likelihood(&truth.model.parameters, data),
+        log_likelihood_truth: Cpu::new().log_likelihood(&truth.model.parameters, data),
         losses,
         information_distance: truth.regularity.information_distance(&fitted, cell.n),
         parameters,

@@ -100,7 +100,7 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
     let stream = Stream::named(plan.study.seed, "plan", 0, Purpose::Data);
     let data = draw_sample(truth, 0, ROWS, &stream);
     let clock = Instant::now();
-    std::hint::black_box(Cpu.derivatives(&truth.parameters, &data));
+    std::hint::black_box(Cpu::new().derivatives(&truth.parameters, &data));
     LOSSES + PASSES * clock.elapsed().as_secs_f64() * cell.n as f64 / ROWS as f64
 }
 

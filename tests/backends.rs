@@ -1,0 +1,304 @@
+//! Every backend computes what the reference computes, on every instruction set,
+//! gate and shape.
+
+mod common;
+
+use common::{dense, gate_kinds, mixture};
+use ndarray::{Array1, Array2};
+use smoe_lab::backend::{Backend, Cpu, Derivatives, EmStatistics, Reference};
+use smoe_lab::model::{
+    Data, Expert, ExpertGate, ExpertKind, Gate, GateKind, Parameters, Selection, VarianceStructure,
+};
+use smoe_lab::num::lanes::Level;
+use smoe_lab::rng::{Purpose, Stream};
+
+/// Relative to the largest entry of the same kind; near the poles of a normalised
+/// gate terms cancel a thousandfold.
+const TOLERANCE: f64 = 1e-11;
+
+fn data(rows: usize, d: usize) -> Data {
+    let stream = Stream::named(3, "backends", (rows * 10 + d) as u64, Purpose::Data);
+    let draw = |i: usize, j: usize| stream.standard_normal(i as u64, j as u64);
+    Data::new(
+        Array2::from_shape_fn((rows, d), |(i, j)| draw(i, j)),
+        Array1::from_shape_fn(rows, |i| 1.5 * draw(i, d)),
+    )
+    .unwrap()
+}
+
+fn counted(data: Data) -> Data {
+    let counts = (0..data.len()).map(|i| ((i * 7) % 5) as f64).collect();
+    data.with_counts(counts).unwrap()
+}
+
+fn assert_close<'a>(
+    what: &str,
+    got: impl IntoIterator<Item = &'a f64>,
+    expected: impl IntoIterator<Item = &'a f64>,
+) {
+    let (got, expected): (Vec<_>, Vec<_>) = (
+        got.into_iter().copied().collect(),
+        expected.into_iter().copied().collect(),
+    );
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+    for (k, (a, b)) in got.iter().zip(&expected).enumerate() {
+        assert!(
+            (a - b).abs() <= TOLERANCE * scale,
+            "{what}, entry {k}: {a:e} against {b:e}, scale {scale:e}"
+        );
+    }
+}
+
+fn assert_same(what: &str, backend: &Cpu, parameters: &Parameters, data: &Data) {
+    let close = |name: &str, got: &[f64], expected: &[f64]| {
+        assert_close(&format!("{what}: {name}"), got, expected);
+    };
+    close(
+        "log-likelihood",
+        &[backend.log_likelihood(parameters, data)],
+        &[Reference.log_likelihood(parameters, data)],
+    );
+    let (value, gradient) = backend.gradient(parameters, data);
+    let (expected, expected_gradient) = Reference.gradient(parameters, data);
+    close("log-likelihood of the gradient", &[value], &[expected]);
+    assert_close(&format!("{what}: gradient"), &gradient, &expected_gradient);
+    let Derivatives {
+        log_likelihood,
+        gradient,
+        hessian,
+    } = backend.derivatives(parameters, data);
+    let all = Reference.derivatives(parameters, data);
+    close(
+        "log-likelihood of the Hessian",
+        &[log_likelihood],
+        &[expected],
+    );
+    assert_close(&format!("{what}: score"), &gradient, &all.gradient);
+    assert_close(&format!("{what}: Hessian"), &hessian, &all.hessian);
+    assert_close(
+        &format!("{what}: outer product"),
+        &backend.score_outer(parameters, data),
+        &Reference.score_outer(parameters, data),
+    );
+    let em = backend.em_statistics(parameters, data);
+    let reference = Reference.em_statistics(parameters, data);
+    assert_same_statistics(what, &em, &reference);
+}
+
+fn assert_same_statistics(what: &str, got: &EmStatistics, expected: &EmStatistics) {
+    assert_close(what, [&got.log_likelihood], [&expected.log_likelihood]);
+    for (i, (a, b)) in got.experts.iter().zip(&expected.experts).enumerate() {
+        let name = |part: &str| format!("{what}: EM, expert {i}, {part}");
+        assert_close(
+            &name("responsibility"),
+            [&a.responsibility, &a.squares],
+            [&b.responsibility, &b.squares],
+        );
+        assert_close(&name("score"), &a.score, &b.score);
+        assert_close(&name("moment"), &a.moment, &b.moment);
+        assert_close(&name("curvature"), &a.curvature, &b.curvature);
+        assert_close(&name("gram"), &a.gram, &b.gram);
+    }
+    let name = |part: &str| format!("{what}: EM, gate {part}");
+    assert_close(&name("score"), &got.gate_score, &expected.gate_score);
+    assert_close(
+        &name("information"),
+        &got.gate_information,
+        &expected.gate_information,
+    );
+}
+
+fn noise(seed: u64) -> Vec<f64> {
+    let stream = Stream::named(seed, "noise", 0, Purpose::Start(0));
+    (0..23).map(|k| stream.standard_normal(k, 0)).collect()
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_reference_on_every_gate_and_shape() {
+    let mut seed = 0;
+    for level in Level::available() {
+        let backend = Cpu::at_level(level);
+        for kind in gate_kinds() {
+            for experts in [1, 2, 3, 4, 6] {
+                for d in [0, 1, 2, 4] {
+                    seed += 1;
+                    let variances = match seed % 3 {
+                        0 => VarianceStructure::Shared,
+                        _ => VarianceStructure::PerExpert,
+                    };
+                    let numbers = noise(seed);
+                    let parameters = mixture(
+                        dense(kind),
+                        ExpertKind::Linear,
+                        experts,
+                        d,
+                        variances,
+                        &numbers,
+                    );
+                    let rows = [3, 8, 64, 150][seed as usize % 4];
+                    let sample = data(rows, d);
+                    let what = format!("{level:?} {kind:?} K={experts} d={d} n={rows}");
+                    assert_same(&what, &backend, &parameters, &sample);
+                    assert_same(
+                        &format!("{what} counted"),
+                        &backend,
+                        &parameters,
+                        &counted(sample),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_selects_the_same_experts_as_the_reference() {
+    let mut seed = 1000;
+    for level in Level::available() {
+        let backend = Cpu::at_level(level);
+        for kind in gate_kinds() {
+            for (experts, top_k) in [(2, 1), (3, 1), (3, 2), (4, 3), (7, 2)] {
+                for selection in [Selection::Score, Selection::Slope] {
+                    seed += 1;
+                    let gate = Gate {
+                        kind,
+                        top_k: Some(top_k),
+                        selection,
+                    };
+                    let structure = VarianceStructure::PerExpert;
+                    let numbers = noise(seed);
+                    let parameters =
+                        mixture(gate, ExpertKind::Linear, experts, 2, structure, &numbers);
+                    let what = format!("{level:?} {gate:?} K={experts}");
+                    assert_same(&what, &backend, &parameters, &data(100, 2));
+                }
+            }
+        }
+    }
+}
+
+/// Two equal experts, and rows at which every response is zero.
+#[test]
+fn ties_and_dead_rows_are_decided_as_in_the_reference() {
+    for level in Level::available() {
+        for kind in gate_kinds().into_iter().filter(|k| !k.is_router()) {
+            for top_k in [None, Some(1), Some(2)] {
+                let expert = |bias: f64| Expert {
+                    kind: ExpertKind::Linear,
+                    slope: vec![1.0],
+                    intercept: 0.0,
+                    scale: None,
+                    variance: 0.5,
+                    gate: ExpertGate::Bias(bias),
+                };
+                let parameters = Parameters {
+                    gate: Gate {
+                        top_k,
+                        ..dense(kind)
+                    },
+                    variance_structure: VarianceStructure::PerExpert,
+                    experts: vec![expert(0.3), expert(-0.2), expert(0.3)],
+                };
+                let x = [0.0, 0.5, 0.0, -1.0, 1e-300, -1e-320, 2.0, 0.0, 1.0];
+                let inputs = Array2::from_shape_vec((9, 1), x.to_vec()).unwrap();
+                let y = Array1::from_shape_fn(9, |i| i as f64 / 4.0 - 1.0);
+                let sample = Data::new(inputs, y).unwrap();
+                let what = format!("{level:?} {kind:?} {top_k:?}");
+                let backend = Cpu::at_level(level);
+                let got = backend.log_likelihood(&parameters, &sample);
+                let expected = Reference.log_likelihood(&parameters, &sample);
+                assert!((got - expected).abs() < 1e-12 * expected.abs(), "{what}");
+                let (_, got) = backend.gradient(&parameters, &sample);
+                assert!(got.iter().all(|v| v.is_finite()), "{what}: {got}");
+            }
+        }
+    }
+}
+
+/// Far tails: weights of exp(-1000), responses of 1e4 standard deviations.
+#[test]
+fn extreme_rows_stay_finite_and_right() {
+    let structure = VarianceStructure::PerExpert;
+    let parameters = mixture(
+        dense(GateKind::Softmax),
+        ExpertKind::Linear,
+        3,
+        1,
+        structure,
+        &[30.0, -2.0, 1.0, 500.0, -900.0, 3.0],
+    );
+    let inputs = Array2::from_shape_fn((40, 1), |(i, _)| i as f64 - 20.0);
+    let sample = Data::new(
+        inputs,
+        Array1::from_shape_fn(40, |i| 1e4 * (i as f64 - 7.0)),
+    )
+    .unwrap();
+    for level in Level::available() {
+        assert_same(
+            &format!("{level:?}"),
+            &Cpu::at_level(level),
+            &parameters,
+            &sample,
+        );
+    }
+}
+
+#[test]
+fn instruction_sets_with_fused_multiply_add_agree_bit_for_bit() {
+    let fused: Vec<Level> = Level::available()
+        .into_iter()
+        .filter(|l| *l != Level::Portable)
+        .collect();
+    for kind in gate_kinds() {
+        let structure = VarianceStructure::PerExpert;
+        let parameters = mixture(dense(kind), ExpertKind::Linear, 3, 2, structure, &noise(5));
+        let sample = data(5000, 2);
+        let all: Vec<_> = fused
+            .iter()
+            .map(|&level| Cpu::at_level(level).derivatives(&parameters, &sample))
+            .collect();
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{kind:?}");
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let structure = VarianceStructure::PerExpert;
+    let parameters = mixture(
+        dense(GateKind::Softmax),
+        ExpertKind::Linear,
+        3,
+        2,
+        structure,
+        &noise(9),
+    );
+    // Enough blocks to be shared out.
+    let sample = data(300_001, 2);
+    let with = |threads: usize| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+            .install(|| {
+                (
+                    Cpu::new().derivatives(&parameters, &sample),
+                    Cpu::new().em_statistics(&parameters, &sample),
+                )
+            })
+    };
+    let one = with(1);
+    assert!(one == with(2) && one == with(3));
+}
+
+#[test]
+fn nonlinear_experts_go_to_the_reference() {
+    let structure = VarianceStructure::PerExpert;
+    let gate = dense(GateKind::Softmax);
+    let parameters = mixture(gate, ExpertKind::Tanh, 2, 1, structure, &noise(2));
+    let sample = data(50, 1);
+    assert_eq!(
+        Cpu::new().derivatives(&parameters, &sample),
+        Reference.derivatives(&parameters, &sample)
+    );
+}
