@@ -74,10 +74,10 @@ fn passes(gate: &str, operation: &str, count: usize) {
     let data = draw_sample(&model, 0, ROWS, &stream);
     for _ in 0..count {
         match operation {
-            "log_likelihood" => drop(black_box(Cpu.log_likelihood(parameters, &data))),
-            "gradient" => drop(black_box(Cpu.gradient(parameters, &data))),
-            "derivatives" => drop(black_box(Cpu.derivatives(parameters, &data))),
-            _ => drop(black_box(Cpu.em_statistics(parameters, &data))),
+            "log_likelihood" => drop(black_box(Cpu::new().log_likelihood(parameters, &data))),
+            "gradient" => drop(black_box(Cpu::new().gradient(parameters, &data))),
+            "derivatives" => drop(black_box(Cpu::new().derivatives(parameters, &data))),
+            _ => drop(black_box(Cpu::new().em_statistics(parameters, &data))),
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn bounds(template: &Parameters) -> Bounds {
 
 /// The fit that is measured.
 pub fn estimate(data: &Data, start: &Parameters) -> Outcome {
-    maximise(&Cpu, data, start, &bounds(start), &OPTIONS)
+    maximise(&Cpu::new(), data, start, &bounds(start), &OPTIONS)
 }
 
 /// The start all peers have: least squares in each part of the rows, the part's

@@ -74,7 +74,7 @@ pub fn run(quick: bool) {
             limits[t] = limits[t].max(Limits::measure(count, &memory));
             on_threads(count, || {
                 for (s, (parameters, data)) in sizes.iter().enumerate() {
-                    let pass = || black_box(Cpu.gradient(black_box(parameters), data));
+                    let pass = || black_box(Cpu::new().gradient(black_box(parameters), data));
                     pass();
                     for _ in 0..PASSES {
                         let (cpu, wall, _) = timed(pass);

@@ -36,7 +36,7 @@ pub fn run(quick: bool) {
         for &n in counts {
             let data = largest.head(n);
             let (pass, _) = seconds_each(PASS_ROWS / n, measurements, || {
-                Cpu.gradient(black_box(&start), &data)
+                Cpu::new().gradient(black_box(&start), &data)
             });
             let measurements = if n > FIT_ROWS { 1 } else { measurements };
             let (fit, outcome) =
@@ -101,12 +101,12 @@ fn exponent(counts: &[usize], seconds: &[f64]) -> f64 {
 
 /// The bits of every kind of pass and of a fit.
 fn bits(data: &Data, start: &Parameters) -> Vec<u64> {
-    let (value, gradient) = Cpu.gradient(start, data);
-    let derivatives = Cpu.derivatives(start, data);
-    let statistics = Cpu.em_statistics(start, data);
+    let (value, gradient) = Cpu::new().gradient(start, data);
+    let derivatives = Cpu::new().derivatives(start, data);
+    let statistics = Cpu::new().em_statistics(start, data);
     let outcome = estimate(data, start);
     let mut numbers = vec![
-        Cpu.log_likelihood(start, data),
+        Cpu::new().log_likelihood(start, data),
         value,
         derivatives.log_likelihood,
         statistics.log_likelihood,

@@ -25,16 +25,20 @@
 //! router a common shift of the log-weights changes nothing, so packed
 //! parameters give the last expert log-weight parameters zero.
 
+mod data;
 mod density;
 mod expert;
 mod file;
 mod gate;
+mod gate_lanes;
 mod input_law;
+mod lattice;
 mod layout;
 mod parameters;
 mod sample;
 mod score;
 
+pub use data::Data;
 pub use density::Conditional;
 pub use expert::{ExpertKind, MeanDerivatives};
 pub use file::{Model, read_model};
@@ -42,5 +46,5 @@ pub use gate::{Gate, GateKind, LogWeight, Response, Selection, Weights};
 pub use input_law::InputLaw;
 pub use layout::{Coordinate, Layout};
 pub use parameters::{Expert, ExpertGate, Parameters, VarianceStructure};
-pub use sample::{Data, draw_sample};
+pub use sample::draw_sample;
 pub use score::{Atom, Point};

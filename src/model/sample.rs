@@ -1,180 +1,15 @@
-//! Data, and how a mixture draws them.
+//! Independent samples of a mixture.
 
+use super::data::Data;
+use super::expert::ExpertKind;
 use super::file::Model;
 use super::input_law::InputLaw;
-use super::parameters::Parameters;
-use crate::error::{Error, Result};
+use super::lattice::draw_counts;
+use super::parameters::{Expert, ExpertGate};
+use crate::num::lanes::{Kernel, Lanes, Octet, Simd, WIDTH, dispatch};
+use crate::num::vector_math::{cos_turn, exp, ln_normal};
 use crate::rng::Stream;
-use ndarray::{Array1, Array2, ArrayView2};
-use rand_distr::{Binomial, Distribution};
-
-/// A data set: inputs and responses, and how often each row was seen.
-///
-/// Inputs are stored column by column, so that a pass reads every column as one
-/// contiguous array.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Data {
-    /// Shape: d, n.
-    columns: Array2<f64>,
-    responses: Array1<f64>,
-    counts: Option<Array1<f64>>,
-}
-
-impl Data {
-    /// # Shapes
-    /// `inputs`: n, d; `responses`: n.
-    ///
-    /// # Errors
-    /// [`Error::Dimension`] if the row numbers differ; [`Error::Value`] if a
-    /// value is not finite.
-    pub fn new(inputs: Array2<f64>, responses: Array1<f64>) -> Result<Self> {
-        let columns = inputs.reversed_axes().as_standard_layout().into_owned();
-        Data::from_columns(columns, responses)
-    }
-
-    /// As [`Data::new`], without a copy.
-    ///
-    /// # Shapes
-    /// `columns`: d, n, in row-major order; `responses`: n.
-    ///
-    /// # Errors
-    /// As [`Data::new`].
-    pub fn from_columns(columns: Array2<f64>, responses: Array1<f64>) -> Result<Self> {
-        if columns.ncols() != responses.len() {
-            return Err(Error::Dimension {
-                what: "rows of the inputs",
-                expected: responses.len(),
-                got: columns.ncols(),
-            });
-        }
-        if columns.iter().chain(&responses).any(|v| !v.is_finite()) {
-            return Err(Error::value("data", "all values must be finite"));
-        }
-        let columns = match columns.is_standard_layout() {
-            true => columns,
-            false => columns.as_standard_layout().into_owned(),
-        };
-        Ok(Data {
-            columns,
-            responses,
-            counts: None,
-        })
-    }
-
-    /// The same rows, row i seen `counts[i]` times.
-    ///
-    /// # Shapes
-    /// `counts`: n.
-    ///
-    /// # Errors
-    /// [`Error::Dimension`] if there is not one count per row; [`Error::Value`]
-    /// if a count is negative or not finite.
-    pub fn with_counts(self, counts: Array1<f64>) -> Result<Self> {
-        if counts.len() != self.len() {
-            return Err(Error::Dimension {
-                what: "counts",
-                expected: self.len(),
-                got: counts.len(),
-            });
-        }
-        if counts.iter().any(|c| !(*c >= 0.0 && c.is_finite())) {
-            return Err(Error::value("data", "counts must be finite, not negative"));
-        }
-        Ok(Data {
-            counts: Some(counts),
-            ..self
-        })
-    }
-
-    /// Number of stored rows: the work of one pass.
-    pub fn len(&self) -> usize {
-        self.responses.len()
-    }
-
-    /// True if there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.responses.is_empty()
-    }
-
-    /// The sample size n: the number of rows, each as often as it was seen.
-    pub fn sample_size(&self) -> f64 {
-        match &self.counts {
-            None => self.len() as f64,
-            Some(counts) => counts.sum(),
-        }
-    }
-
-    /// Input dimension d.
-    pub fn dimension(&self) -> usize {
-        self.columns.nrows()
-    }
-
-    /// All inputs. Shape: n, d.
-    pub fn inputs(&self) -> ArrayView2<'_, f64> {
-        self.columns.t()
-    }
-
-    /// Input j of all rows. Shape: n.
-    #[inline]
-    pub fn column(&self, j: usize) -> &[f64] {
-        let n = self.len();
-        let flat = self.columns.as_slice().expect("contiguous by construction");
-        &flat[j * n..(j + 1) * n]
-    }
-
-    /// All responses. Shape: n.
-    pub fn responses(&self) -> &[f64] {
-        self.responses
-            .as_slice()
-            .expect("contiguous by construction")
-    }
-
-    /// How often each row was seen; `None` if once each. Shape: n.
-    pub fn counts(&self) -> Option<&[f64]> {
-        let counts = self.counts.as_ref()?;
-        Some(counts.as_slice().expect("contiguous by construction"))
-    }
-
-    /// How often row i was seen.
-    #[inline]
-    pub fn count(&self, i: usize) -> f64 {
-        self.counts.as_ref().map_or(1.0, |counts| counts[i])
-    }
-
-    /// Row i as (x, y).
-    pub fn row(&self, i: usize) -> (Vec<f64>, f64) {
-        let mut x = vec![0.0; self.dimension()];
-        let y = self.read_row(i, &mut x);
-        (x, y)
-    }
-
-    /// Writes the input of row i to `x` and returns its response.
-    ///
-    /// # Shapes
-    /// `x`: d.
-    #[inline]
-    pub fn read_row(&self, i: usize, x: &mut [f64]) -> f64 {
-        for (x, column) in x.iter_mut().zip(self.columns.rows()) {
-            *x = column[i];
-        }
-        self.responses[i]
-    }
-
-    /// The first `rows` rows.
-    pub fn head(&self, rows: usize) -> Data {
-        let rows = rows.min(self.len());
-        let first = ndarray::s![..rows];
-        Data {
-            columns: self
-                .columns
-                .slice(ndarray::s![.., ..rows])
-                .as_standard_layout()
-                .into_owned(),
-            responses: self.responses.slice(first).to_owned(),
-            counts: self.counts.as_ref().map(|c| c.slice(first).to_owned()),
-        }
-    }
-}
+use ndarray::{Array1, Array2};
 
 /// Draws `rows` independent pairs (x, y) from the model: samples `first`,
 /// `first + 1`, ... of the stream.
@@ -190,108 +25,156 @@ pub fn draw_sample(model: &Model, first: usize, rows: usize, stream: &Stream) ->
         lattice: Some(step),
     } = &model.input
     {
-        return draw_lattice_counts(&model.parameters, points, *step, rows as u64, stream);
+        return draw_counts(&model.parameters, points, *step, rows as u64, stream);
     }
     let mut columns = Array2::zeros((dimension, rows));
-    let mut x = vec![0.0; dimension];
     let mut responses = Array1::zeros(rows);
-    let mut uniforms = vec![0.0; dimension.max(1)];
-    let mut law = model.parameters.conditional(&vec![0.0; dimension]);
-    for i in 0..rows {
-        let address = (first + i) as u64;
-        let [label, uniform] = stream.uniform_pair(address, 0);
-        uniforms[0] = uniform;
-        for (draw, pair) in uniforms[1..].chunks_mut(2).enumerate() {
-            let values = stream.uniform_pair(address, 2 + draw as u64);
-            pair.copy_from_slice(&values[..pair.len()]);
-        }
-        model.input.at_uniforms(&uniforms, &mut x);
-        for (j, x) in x.iter().enumerate() {
-            columns[[j, i]] = *x;
-        }
-        model.parameters.conditional_into(&x, &mut law);
-        let expert = choose(&law.log_weights, label);
-        let noise = stream.standard_normal(address, 1);
-        responses[i] = law.means[expert] + law.variances[expert].sqrt() * noise;
+    let draw = Draw {
+        model,
+        first: first as u64,
+        stream,
+        columns: columns.as_slice_mut().expect("contiguous"),
+        responses: responses.as_slice_mut().expect("contiguous"),
+    };
+    let parameters = &model.parameters;
+    let linear = |e: &Expert| e.kind == ExpertKind::Linear && e.scale.is_none();
+    if !parameters.is_sparse() && parameters.experts.iter().all(linear) {
+        dispatch(draw);
+    } else {
+        draw.one_by_one();
     }
-    Data {
-        columns,
-        responses,
-        counts: None,
+    Data::from_parts(columns, responses, None)
+}
+
+/// Samples to be drawn, and where to.
+struct Draw<'a> {
+    model: &'a Model,
+    first: u64,
+    stream: &'a Stream,
+    /// Shape: d, n.
+    columns: &'a mut [f64],
+    /// Shape: n.
+    responses: &'a mut [f64],
+}
+
+impl Draw<'_> {
+    /// Any mixture.
+    fn one_by_one(self) {
+        let Model { input, parameters } = self.model;
+        let d = input.dimension();
+        let n = self.responses.len();
+        let mut x = vec![0.0; d];
+        let mut uniforms = vec![0.0; d.max(1)];
+        let mut law = parameters.conditional(&x);
+        for i in 0..n {
+            let address = self.first + i as u64;
+            let [label, uniform] = self.stream.uniform_pair(address, 0);
+            uniforms[0] = uniform;
+            for (draw, pair) in uniforms[1..].chunks_mut(2).enumerate() {
+                let values = self.stream.uniform_pair(address, 2 + draw as u64);
+                pair.copy_from_slice(&values[..pair.len()]);
+            }
+            input.at_uniforms(&uniforms, &mut x);
+            for (j, x) in x.iter().enumerate() {
+                self.columns[j * n + i] = *x;
+            }
+            parameters.conditional_into(&x, &mut law);
+            let expert = choose(&law.log_weights, label);
+            let noise = self.stream.standard_normal(address, 1);
+            self.responses[i] = law.means[expert] + law.variances[expert].sqrt() * noise;
+        }
     }
 }
 
-/// Half-width of the response lattice beyond the outermost means, in standard
-/// deviations: the mass left out is below 1e-18.
-const LATTICE_REACH: f64 = 9.0;
+/// Dense mixtures of linear experts, eight samples at a time: the same samples as
+/// one by one, up to rounding.
+impl Kernel for Draw<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Model { input, parameters } = self.model;
+        let (d, n) = (input.dimension(), self.responses.len());
+        let count = parameters.experts.len();
+        let zero = simd.splat(0.0);
+        let mut uniforms = vec![[0.0; WIDTH]; d.max(1) + 1];
+        let mut one = vec![0.0; d.max(1)];
+        let mut point = vec![0.0; d];
+        let mut x = vec![Octet::default(); d];
+        let mut means = vec![Octet::default(); count];
+        let mut weights = vec![Octet::default(); count];
+        for start in (0..n).step_by(WIDTH) {
+            let used = WIDTH.min(n - start);
+            let address = self.first + start as u64;
+            let [label, uniform] = self.stream.uniform_pairs(address, 0);
+            uniforms[0] = uniform;
+            for (draw, pair) in uniforms[1..d.max(1)].chunks_mut(2).enumerate() {
+                let values = self.stream.uniform_pairs(address, 2 + draw as u64);
+                pair.copy_from_slice(&values[..pair.len()]);
+            }
+            for lane in 0..used {
+                for (one, uniforms) in one.iter_mut().zip(&uniforms) {
+                    *one = uniforms[lane];
+                }
+                input.at_uniforms(&one, &mut point);
+                for (j, value) in point.iter().enumerate() {
+                    x[j].0[lane] = *value;
+                    self.columns[j * n + start + lane] = *value;
+                }
+            }
+            // Means and log-weights, then weights up to a factor.
+            let mut top = simd.splat(f64::NEG_INFINITY);
+            for (i, expert) in parameters.experts.iter().enumerate() {
+                let mean = affine(simd, &expert.slope, expert.intercept, &x);
+                let driver = match &expert.gate {
+                    ExpertGate::Router { slope, intercept } => affine(simd, slope, *intercept, &x),
+                    _ => mean,
+                };
+                let bias = simd.splat(expert.bias());
+                let kind = parameters.gate.kind;
+                let (log_weight, _, _) = kind.log_weight_lanes(simd, driver, bias);
+                mean.store(&mut means[i]);
+                log_weight.store(&mut weights[i]);
+                top = top.max(log_weight);
+            }
+            // Where every response is 0, exp(bias) is the weight.
+            let dead = top.equal(simd.splat(f64::NEG_INFINITY));
+            let mut total = zero;
+            for (expert, weight) in parameters.experts.iter().zip(&mut weights) {
+                let relative = simd.load(weight) - top;
+                let relative = S::V::select(dead, simd.splat(expert.bias()), relative);
+                total = total + exp(simd, relative);
+                total.store(weight);
+            }
+            // The first expert at which the cumulated weights exceed the uniform.
+            let wanted = simd.load(&Octet(label)) * total;
+            let last = &parameters.experts[count - 1];
+            let mut mean = simd.load(&means[count - 1]);
+            let mut deviation = simd.splat(last.variance.sqrt());
+            for i in (0..count - 1).rev() {
+                let here = wanted.less(simd.load(&weights[i]));
+                mean = S::V::select(here, simd.load(&means[i]), mean);
+                let own = simd.splat(parameters.experts[i].variance.sqrt());
+                deviation = S::V::select(here, own, deviation);
+            }
+            // Box and Muller, as `Stream::standard_normal`.
+            let [u1, u2] = self.stream.uniform_pairs(address, 1);
+            let radius = (simd.splat(-2.0) * ln_normal(simd, simd.load(&Octet(u1)))).sqrt();
+            let noise = radius * cos_turn(simd, simd.load(&Octet(u2)));
+            let mut y = Octet::default();
+            deviation.mul_add(noise, mean).store(&mut y);
+            self.responses[start..start + used].copy_from_slice(&y.0[..used]);
+        }
+    }
+}
 
-/// Draws the counts of `rows` pairs (x, y) with x uniform on `points` and y on a
-/// lattice: exactly multinomial, at a cost that does not depend on `rows`.
-///
-/// With h = `step` times the smallest standard deviation, h p(y | x) over the
-/// lattice of step h is a probability function up to exp(-2 (pi sd / h)^2)
-/// (Poisson summation): 5e-35 at `step` = 1/2. The Fisher information and the
-/// law of the likelihood ratio are those of the density. One binomial per cell,
-/// each given those before it. Cells without counts are left out.
-fn draw_lattice_counts(
-    parameters: &Parameters,
-    points: &[Vec<f64>],
-    step: f64,
-    rows: u64,
-    stream: &Stream,
-) -> Data {
-    let mut cells: Vec<(usize, f64, f64)> = Vec::new();
-    let deviations = parameters.experts.iter().map(|e| e.variance.sqrt());
-    let step = step * deviations.fold(f64::INFINITY, f64::min);
-    for (point, x) in points.iter().enumerate() {
-        let law = parameters.conditional(x);
-        let reach = |i: usize| LATTICE_REACH * law.variances[i].sqrt();
-        let low = law.active().map(|i| law.means[i] - reach(i));
-        let high = law.active().map(|i| law.means[i] + reach(i));
-        let first = (low.fold(f64::INFINITY, f64::min) / step).floor() as i64;
-        let last = (high.fold(f64::NEG_INFINITY, f64::max) / step).ceil() as i64;
-        let first_of_point = cells.len();
-        let nodes = (first..=last).map(|k| k as f64 * step);
-        cells.extend(nodes.map(|y| (point, y, law.log_density(y).exp())));
-        let of_point = &mut cells[first_of_point..];
-        let total: f64 = of_point.iter().map(|cell| cell.2).sum();
-        let share = 1.0 / (points.len() as f64 * total);
-        of_point.iter_mut().for_each(|cell| cell.2 *= share);
+/// slope . x + intercept
+#[inline(always)]
+fn affine<S: Simd>(simd: S, slope: &[f64], intercept: f64, x: &[Octet]) -> S::V {
+    let mut value = simd.splat(intercept);
+    for (slope, x) in slope.iter().zip(x) {
+        value = simd.load(x).mul_add(simd.splat(*slope), value);
     }
-    let mut rng = stream.generator();
-    let mut left = rows;
-    // Mass of this cell and those after it, summed from the far end so that the
-    // last shares are exact.
-    let mut after = 0.0;
-    let tail: Vec<f64> = cells
-        .iter()
-        .rev()
-        .map(|cell| {
-            after += cell.2;
-            after
-        })
-        .collect();
-    let mut seen: Vec<(usize, f64, f64)> = Vec::new();
-    for ((point, y, mass), tail) in cells.into_iter().zip(tail.into_iter().rev()) {
-        if left == 0 {
-            break;
-        }
-        let share = (mass / tail).clamp(0.0, 1.0);
-        let count = Binomial::new(left, share)
-            .expect("a share lies between 0 and 1")
-            .sample(&mut rng);
-        left -= count;
-        if count > 0 {
-            seen.push((point, y, count as f64));
-        }
-    }
-    let dimension = points[0].len();
-    let columns = Array2::from_shape_fn((dimension, seen.len()), |(j, i)| points[seen[i].0][j]);
-    Data {
-        columns,
-        responses: seen.iter().map(|cell| cell.1).collect(),
-        counts: Some(seen.iter().map(|cell| cell.2).collect()),
-    }
+    value
 }
 
 /// The first index at which the cumulated weights exceed `uniform`.

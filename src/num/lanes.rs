@@ -35,6 +35,8 @@ pub trait Lanes:
     fn min(self, other: Self) -> Self;
     /// The larger; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
     /// self < other
     fn less(self, other: Self) -> Self::Mask;
     /// self == other
@@ -272,6 +274,10 @@ mod x86 {
             Avx512(unsafe { _mm512_max_pd(self.0, other.0) })
         }
         #[inline(always)]
+        fn sqrt(self) -> Self {
+            Avx512(unsafe { _mm512_sqrt_pd(self.0) })
+        }
+        #[inline(always)]
         fn less(self, other: Self) -> __mmask8 {
             unsafe { _mm512_cmp_pd_mask::<_CMP_LT_OQ>(self.0, other.0) }
         }
@@ -394,6 +400,10 @@ mod x86 {
                     _mm256_max_pd(self.1, other.1),
                 )
             }
+        }
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            unsafe { Avx2(_mm256_sqrt_pd(self.0), _mm256_sqrt_pd(self.1)) }
         }
         #[inline(always)]
         fn less(self, other: Self) -> Self::Mask {
@@ -537,6 +547,10 @@ mod portable {
         #[inline(always)]
         fn max(self, other: Self) -> Self {
             Self::select(other.less(self), self, other)
+        }
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            Eight(self.0.map(f64::sqrt))
         }
         #[inline(always)]
         fn less(self, other: Self) -> [bool; WIDTH] {

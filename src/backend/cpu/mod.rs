@@ -7,7 +7,6 @@
 //! tiles do not know (nonlinear experts) goes to the [`Reference`], to which every
 //! result here is tested equal.
 
-mod gate;
 mod mixture;
 mod observe;
 mod operation;

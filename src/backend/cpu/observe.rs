@@ -1,9 +1,8 @@
 //! Weights, responsibilities and log-densities at the rows of a tile.
 
-use super::gate;
 use super::mixture::{DrivenBy, MAX_EXPERTS, Mixture};
 use super::tile::{Column, OCTETS, Tile};
-use crate::model::{GateKind, Selection, Weights};
+use crate::model::{GateKind, Response, Selection, Weights};
 use crate::num::lanes::{Kernel, Lanes, Octet, Simd};
 use crate::num::vector_math::{exp_below, ln_normal};
 
@@ -35,7 +34,7 @@ impl Kernel for Observe<'_> {
         } = self;
         drive(simd, mixture, tile);
         if mixture.bent {
-            gate::apply(simd, mixture, tile);
+            bend(simd, mixture, tile);
         }
         if mixture.active < mixture.experts.len() {
             select(simd, mixture, tile);
@@ -100,6 +99,32 @@ fn drive<S: Simd>(simd: S, mixture: &Mixture, tile: &mut Tile) {
                     _ => driver,
                 };
                 selection.store(&mut atoms.selection[v]);
+            }
+        }
+    }
+}
+
+/// Replaces the drivers by log-weights and their derivatives, and the selection
+/// scores of a sparse gate by responses in the same order.
+#[inline(always)]
+fn bend<S: Simd>(simd: S, mixture: &Mixture, tile: &mut Tile) {
+    let by_size = matches!(
+        mixture.gate.kind,
+        GateKind::Competition {
+            response: Response::Absolute | Response::Square,
+            ..
+        }
+    );
+    for (expert, atoms) in mixture.experts.iter().zip(&mut tile.atoms) {
+        let bias = simd.splat(expert.bias);
+        for v in 0..OCTETS {
+            let driver = simd.load(&atoms.log_weight[v]);
+            let (value, first, second) = mixture.gate.kind.log_weight_lanes(simd, driver, bias);
+            value.store(&mut atoms.log_weight[v]);
+            first.store(&mut atoms.first[v]);
+            second.store(&mut atoms.second[v]);
+            if by_size {
+                driver.abs().store(&mut atoms.selection[v]);
             }
         }
     }
