@@ -3,6 +3,18 @@
 use ndarray::{Array1, Array2};
 use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
 
+/// OpenBLAS's own threads would only stand in the way of those that run whole
+/// fits: the systems here have a few dozen unknowns.
+fn one_thread() {
+    // The library that ndarray-linalg calls, linked through openblas-src.
+    unsafe extern "C" {
+        fn openblas_set_num_threads(count: std::ffi::c_int);
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the function takes a number and changes only the library's pool.
+    ONCE.call_once(|| unsafe { openblas_set_num_threads(1) });
+}
+
 /// Cholesky factor of a symmetric positive definite matrix.
 #[derive(Clone, Debug)]
 pub struct Factor {
@@ -21,6 +33,7 @@ impl Factor {
                 lower: matrix.clone(),
             });
         }
+        one_thread();
         let lower = matrix.cholesky(UPLO::Lower).ok()?;
         Some(Factor { lower })
     }

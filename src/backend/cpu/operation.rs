@@ -15,7 +15,7 @@
 //! ```
 
 use super::mixture::{DrivenBy, Driver, Mixture, Part};
-use super::tile::{Column, OCTETS, Tile};
+use super::tile::{Column, OCTETS, Tile, triangle_index};
 use crate::num::lanes::{Lanes, Simd};
 
 /// What a pass sums up at each row: columns of numbers, each against the features
@@ -83,19 +83,6 @@ fn local<S: Simd>(simd: S, mixture: &Mixture, tile: &Tile, i: usize, v: usize) -
 }
 
 impl<V: Lanes> Local<V> {
-    /// (a_u, s_u)
-    #[inline(always)]
-    fn first<S: Simd<V = V>>(&self, simd: S, part: Part) -> (V, V) {
-        match part {
-            Part::Mean => (self.scaled + self.by_mean.0, self.by_mean.0),
-            Part::LogVariance => {
-                let half = simd.splat(0.5);
-                (half * (self.square - simd.splat(1.0)), simd.splat(0.0))
-            }
-            Part::Gate => (self.by_gate.0, self.by_gate.0),
-        }
-    }
-
     /// g_u of the mean.
     #[inline(always)]
     fn mean_score(&self) -> V {
@@ -113,19 +100,6 @@ impl<V: Lanes> Local<V> {
     #[inline(always)]
     fn gate_score(&self) -> V {
         (self.r - self.w) * self.by_gate.0
-    }
-
-    /// r a_uv - w s_uv
-    #[inline(always)]
-    fn second<S: Simd<V = V>>(&self, simd: S, precision: V, u: Part, v: Part) -> V {
-        let surplus = self.r - self.w;
-        match (u, v) {
-            (Part::Mean, Part::Mean) => surplus * self.by_mean.1 - self.r * precision,
-            (Part::Mean, Part::LogVariance) => -(self.r * self.scaled),
-            (Part::LogVariance, Part::LogVariance) => simd.splat(-0.5) * self.r * self.square,
-            (Part::Gate, Part::Gate) => surplus * self.by_gate.1,
-            _ => simd.splat(0.0),
-        }
     }
 }
 
@@ -243,48 +217,109 @@ impl Operation for SecondOrder<'_> {
             .collect()
     }
     fn scratch(&self) -> usize {
-        4 * self.drivers.len()
+        2 * self.drivers.len()
     }
     #[inline(always)]
     fn fill<S: Simd>(&self, simd: S, tile: &Tile, scratch: &mut [Column], columns: &mut [Column]) {
-        let drivers = self.drivers;
-        let (gradient, hessian) = columns.split_at_mut(drivers.len());
-        // Of each driver: a, s, rho = r a, omega = w s.
-        let (firsts, _) = scratch.as_chunks_mut::<4>();
-        for (u, [a, s, rho, omega]) in drivers.iter().zip(&mut *firsts) {
-            for v in 0..OCTETS {
-                let at = local(simd, self.mixture, tile, u.expert, v);
-                let (joint, weight) = at.first(simd, u.part);
-                joint.store(&mut a[v]);
-                weight.store(&mut s[v]);
-                (at.r * joint).store(&mut rho[v]);
-                (at.w * weight).store(&mut omega[v]);
-            }
+        let (gradient, hessian) = columns.split_at_mut(self.drivers.len());
+        let (rho, omega) = scratch.split_at_mut(self.drivers.len());
+        let mut first = 0;
+        while first < self.drivers.len() {
+            first = self.of_one_expert(simd, tile, first, gradient, hessian, rho, omega);
         }
-        scores(simd, self.mixture, drivers, tile, gradient);
         let mut hessian = hessian.iter_mut();
-        for (k, u) in drivers.iter().enumerate() {
-            for (l, w) in drivers.iter().enumerate().skip(k) {
+        for (k, u) in self.drivers.iter().enumerate() {
+            for (l, w) in self.drivers.iter().enumerate().skip(k) {
                 let column = hessian.next().expect("one column per pair");
-                let ([_, _, rho_u, omega_u], [a_w, s_w, rho_w, omega_w]) = (&firsts[k], &firsts[l]);
-                if u.expert != w.expert {
-                    fill!(column, v => {
-                        let joint = simd.load(&rho_u[v]) * simd.load(&rho_w[v]);
-                        simd.load(&omega_u[v]) * simd.load(&omega_w[v]) - joint
-                    });
+                if u.expert == w.expert {
                     continue;
                 }
-                // rho_u a_w (1 - r) - omega_u s_w (1 - w) + r a_uw - w s_uw
-                let one = simd.splat(1.0);
-                let precision = simd.splat(self.mixture.experts[u.expert].precision);
-                fill!(column, v => {
-                    let at = local(simd, self.mixture, tile, u.expert, v);
-                    let joint = simd.load(&rho_u[v]) * simd.load(&a_w[v]) * (one - at.r);
-                    let weight = simd.load(&omega_u[v]) * simd.load(&s_w[v]) * (one - at.w);
-                    joint - weight + at.second(simd, precision, u.part, w.part)
-                });
+                if self.has_weight(u.part) && self.has_weight(w.part) {
+                    fill!(column, v => {
+                        let joint = simd.load(&rho[k][v]) * simd.load(&rho[l][v]);
+                        simd.load(&omega[k][v]) * simd.load(&omega[l][v]) - joint
+                    });
+                } else {
+                    fill!(column, v => -(simd.load(&rho[k][v]) * simd.load(&rho[l][v])));
+                }
             }
         }
+    }
+}
+
+impl SecondOrder<'_> {
+    /// Whether the log-weight depends on the driver: whether s_u can differ from 0.
+    fn has_weight(&self, part: Part) -> bool {
+        match part {
+            Part::Mean => self.mixture.driven_by == DrivenBy::Mean,
+            Part::LogVariance => false,
+            Part::Gate => true,
+        }
+    }
+
+    /// Everything that concerns one expert alone, whose drivers (mean,
+    /// log-variance and perhaps gate) stand from `first` on: g_u, h_uv, rho_u and
+    /// omega_u. Returns where the next expert's drivers stand.
+    ///
+    /// h_uv = r (1 - r) a_u a_v - w (1 - w) s_u s_v + r a_uv - w s_uv
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn of_one_expert<S: Simd>(
+        &self,
+        simd: S,
+        tile: &Tile,
+        first: usize,
+        gradient: &mut [Column],
+        hessian: &mut [Column],
+        rho: &mut [Column],
+        omega: &mut [Column],
+    ) -> usize {
+        let expert = self.drivers[first].expert;
+        let (mean, log_variance, gate) = (first, first + 1, first + 2);
+        let gated = self.drivers.get(gate).is_some_and(|u| u.expert == expert);
+        let pair = |u: usize, w: usize| triangle_index(self.drivers.len(), u, w);
+        let (one, half) = (simd.splat(1.0), simd.splat(0.5));
+        let precision = simd.splat(self.mixture.experts[expert].precision);
+        for v in 0..OCTETS {
+            let at = local(simd, self.mixture, tile, expert, v);
+            let (r, w, surplus) = (at.r, at.w, at.r - at.w);
+            let (joint, weight) = (r * (one - r), w * (one - w));
+            let (s_mean, s_gate) = (at.by_mean.0, at.by_gate.0);
+            let a_mean = at.scaled + s_mean;
+            let a_log_variance = half * (at.square - one);
+            let (rho_mean, rho_log_variance) = (r * a_mean, r * a_log_variance);
+            rho_mean.store(&mut rho[mean][v]);
+            rho_log_variance.store(&mut rho[log_variance][v]);
+            at.mean_score().store(&mut gradient[mean][v]);
+            rho_log_variance.store(&mut gradient[log_variance][v]);
+            (w * s_mean).store(&mut omega[mean][v]);
+
+            let by_joint = joint * a_mean;
+            let by_weight = weight * s_mean;
+            let second = surplus * at.by_mean.1 - r * precision;
+            let mean_mean = by_joint * a_mean - by_weight * s_mean + second;
+            mean_mean.store(&mut hessian[pair(mean, mean)][v]);
+            let second = r * at.scaled;
+            let mean_log_variance = by_joint * a_log_variance - second;
+            mean_log_variance.store(&mut hessian[pair(mean, log_variance)][v]);
+            let by_log_variance = joint * a_log_variance;
+            let second = half * (r * at.square);
+            let both_log_variance = by_log_variance * a_log_variance - second;
+            both_log_variance.store(&mut hessian[pair(log_variance, log_variance)][v]);
+            if gated {
+                (r * s_gate).store(&mut rho[gate][v]);
+                (w * s_gate).store(&mut omega[gate][v]);
+                (surplus * s_gate).store(&mut gradient[gate][v]);
+                let mean_gate = (by_joint - by_weight) * s_gate;
+                mean_gate.store(&mut hessian[pair(mean, gate)][v]);
+                let log_variance_gate = by_log_variance * s_gate;
+                log_variance_gate.store(&mut hessian[pair(log_variance, gate)][v]);
+                let second = surplus * at.by_gate.1;
+                let both_gate = (joint - weight) * s_gate * s_gate + second;
+                both_gate.store(&mut hessian[pair(gate, gate)][v]);
+            }
+        }
+        if gated { gate + 1 } else { gate }
     }
 }
 

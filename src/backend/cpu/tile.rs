@@ -50,11 +50,16 @@ pub(super) fn feature_count(d: usize, degree: usize) -> usize {
     }
 }
 
-/// Where x_a x_b stands among the features, with x_0 = 1: row by row of the
-/// upper triangle of a (d + 1) x (d + 1) matrix.
+/// Where x_a x_b stands among the features, with x_0 = 1.
 pub(super) fn product(d: usize, a: usize, b: usize) -> usize {
-    let (a, b) = (a.min(b), a.max(b));
-    a * (d + 1) - a * a.saturating_sub(1) / 2 + (b - a)
+    triangle_index(d + 1, a.min(b), a.max(b))
+}
+
+/// Where entry (a, b), a <= b, stands in the upper triangle of a matrix with
+/// `size` rows, written row by row.
+#[inline(always)]
+pub(super) fn triangle_index(size: usize, a: usize, b: usize) -> usize {
+    a * size - a * a.saturating_sub(1) / 2 + (b - a)
 }
 
 impl Tile {
