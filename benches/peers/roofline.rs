@@ -41,15 +41,17 @@ fn operations(experts: usize, inputs: usize) -> Operations {
         2 * routed + 2 * k, // largest of K twice, differences from it
         2 * routed,         // two sums of exponentials
         4,                  // log-likelihood of the row and its sum
+        4,                  // both inverses and their ratio from one division
         k + routed,         // responsibilities and weights
         k * (d + 4),        // sums of r z x, r z, r z^2, r, and r z itself
         routed * (d + 2),   // sums of (r - w) x and r - w, and r - w itself
     ];
     Operations {
-        exponentials: 2 * k,
+        // Relative to the largest; of two values one exponential is enough.
+        exponentials: if k == 2 { 2 } else { 2 * k },
         logarithms: 1,
-        // The inverse of either sum of exponentials.
-        divisions: 2,
+        // The inverses of both sums of exponentials, from that of their product.
+        divisions: 1,
         multiply_adds: multiply_adds.iter().sum(),
         bytes: 8 * (d + 1),
     }

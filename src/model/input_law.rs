@@ -46,6 +46,17 @@ impl InputLaw {
         }
     }
 
+    /// True if a sample is the counts of the cells of a lattice.
+    pub fn is_lattice(&self) -> bool {
+        matches!(
+            self,
+            InputLaw::Grid {
+                lattice: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Checks sizes and domains.
     ///
     /// # Errors

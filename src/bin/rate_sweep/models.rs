@@ -88,23 +88,30 @@ pub fn sample(model: &Path, rows: usize, seed: u64) -> Result<bool> {
     let stream = Stream::named(seed, "sample", 0, Purpose::Data);
     let mut header = input_columns(model.input.dimension());
     header.push("y".to_string());
-    print(&format!("{}\n", header.join(",")));
+    // A lattice gives the counts of its cells, all at once.
+    let (chunk, last) = match model.input.is_lattice() {
+        true => (rows, ",count"),
+        false => (CHUNK, ""),
+    };
+    print(&format!("{}{last}\n", header.join(",")));
     let mut first = 0;
     while first < rows {
-        let count = CHUNK.min(rows - first);
-        let data = draw_sample(&model, first, count, &stream);
+        let data = draw_sample(&model, first, chunk.min(rows - first), &stream);
         let mut text = String::new();
-        for i in 0..count {
+        for i in 0..data.len() {
             let (x, y) = data.row(i);
             for value in x {
                 let _ = write!(text, "{value},");
             }
-            let _ = writeln!(text, "{y}");
+            let _ = match data.counts() {
+                Some(counts) => writeln!(text, "{y},{}", counts[i]),
+                None => writeln!(text, "{y}"),
+            };
         }
         if !print(&text) {
             break;
         }
-        first += count;
+        first += chunk;
     }
     Ok(true)
 }
