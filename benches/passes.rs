@@ -1,5 +1,5 @@
-//! Rows per second of one pass over data, by operation, gate, experts and
-//! inputs: `cargo bench --bench passes`.
+//! Rows per second of one pass over data, by operation, gate, experts, inputs
+//! and rows: `cargo bench --bench passes`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -13,7 +13,8 @@ use smoe_lab::model::{
 use smoe_lab::rng::{Purpose, Stream};
 use std::hint::black_box;
 
-const ROWS: usize = 10_000;
+/// From one that fits the first cache to one that fits none.
+const ROWS: [usize; 3] = [300, 10_000, 1_000_000];
 
 fn passes(criterion: &mut Criterion) {
     let softplus = GateKind::Competition {
@@ -39,32 +40,39 @@ fn passes(criterion: &mut Criterion) {
                     &noise,
                 ),
             };
-            let stream = Stream::named(1, "bench", 0, Purpose::Data);
-            let data = draw_sample(&model, 0, ROWS, &stream);
-            let parameters = &model.parameters;
-            let mut group = criterion.benchmark_group(format!("{gate},K={experts},d={inputs}"));
-            group.throughput(Throughput::Elements(ROWS as u64));
-            let mut add = |name: &str, run: &dyn Fn()| {
-                group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(run));
-            };
-            add("log_likelihood", &|| {
-                black_box(Cpu::new().log_likelihood(parameters, &data));
-            });
-            add("gradient", &|| {
-                black_box(Cpu::new().gradient(parameters, &data));
-            });
-            add("derivatives", &|| {
-                black_box(Cpu::new().derivatives(parameters, &data));
-            });
-            add("em_statistics", &|| {
-                black_box(Cpu::new().em_statistics(parameters, &data));
-            });
-            add("draw_sample", &|| {
-                black_box(draw_sample(&model, 0, ROWS, &stream));
-            });
-            group.finish();
+            let case = format!("{gate},K={experts},d={inputs}");
+            for rows in ROWS {
+                operations(criterion, &format!("{case},n={rows}"), &model, rows);
+            }
         }
     }
+}
+
+fn operations(criterion: &mut Criterion, case: &str, model: &Model, rows: usize) {
+    let stream = Stream::named(1, "bench", 0, Purpose::Data);
+    let data = draw_sample(model, 0, rows, &stream);
+    let (backend, parameters) = (Cpu::new(), &model.parameters);
+    let mut group = criterion.benchmark_group(case);
+    group.throughput(Throughput::Elements(rows as u64));
+    let mut add = |name: &str, run: &dyn Fn()| {
+        group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(run));
+    };
+    add("log_likelihood", &|| {
+        black_box(backend.log_likelihood(parameters, &data));
+    });
+    add("gradient", &|| {
+        black_box(backend.gradient(parameters, &data));
+    });
+    add("derivatives", &|| {
+        black_box(backend.derivatives(parameters, &data));
+    });
+    add("em_statistics", &|| {
+        black_box(backend.em_statistics(parameters, &data));
+    });
+    add("draw_sample", &|| {
+        black_box(draw_sample(model, 0, rows, &stream));
+    });
+    group.finish();
 }
 
 criterion_group!(benches, passes);

@@ -239,6 +239,26 @@ fn a_sample_is_reproducible_and_its_first_rows_do_not_depend_on_its_length() {
 }
 
 #[test]
+fn a_sample_on_a_lattice_is_the_counts_of_its_cells_at_any_size() {
+    let place = Workplace::new();
+    let law = "law = \"uniform\"\nlow = [-1.0]\nhigh = [1.0]";
+    assert!(MODEL.contains(law));
+    let lattice = "law = \"grid\"\npoints = [[-1.0], [0.25]]\nlattice = 0.5";
+    place.write("lattice.toml", &MODEL.replace(law, lattice));
+    let out = place.succeed("sample lattice.toml -n 10000000000 --seed 3");
+    assert_eq!(out.lines().next(), Some("x1,y,count"));
+    assert!(out.lines().count() < 500);
+    let counts = out.lines().skip(1).map(|line| line.rsplit(',').next());
+    let total: f64 = counts.map(|c| c.unwrap().parse::<f64>().unwrap()).sum();
+    assert_eq!(total, 1e10);
+    let coarse = lattice.replace("lattice = 0.5", "lattice = 1.5");
+    place.write("coarse.toml", &MODEL.replace(law, &coarse));
+    let error = place.run("sample coarse.toml -n 10");
+    assert_eq!(error.code, Some(2));
+    assert!(error.err.contains("input.lattice"), "{}", error.err);
+}
+
+#[test]
 fn a_sample_ends_when_its_reader_goes_away() {
     let place = Workplace::new();
     let mut child = place
