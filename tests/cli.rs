@@ -253,7 +253,7 @@ fn a_sample_on_a_lattice_is_the_counts_of_its_cells_at_any_size() {
     assert_eq!(total, 1e10);
     let coarse = lattice.replace("lattice = 0.5", "lattice = 1.5");
     place.write("coarse.toml", &MODEL.replace(law, &coarse));
-    let error = place.run("sample coarse.toml -n 10");
+    let error = place.run("sample coarse.toml -n 10 --seed 3");
     assert_eq!(error.code, Some(2));
     assert!(error.err.contains("input.lattice"), "{}", error.err);
 }
