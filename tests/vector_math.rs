@@ -4,7 +4,7 @@
 use serde_json::Value;
 use smoe_lab::num::lanes::{Level, Simd, dispatch_at};
 use smoe_lab::num::vector_math::{
-    Function, InPlace, cos_turn, exp, exp_in_place, ln, ln_1p_unit, ln_in_place,
+    Function, InPlace, cos_turn, exp, exp_in_place, exp_m1, ln, ln_1p_unit, ln_in_place,
 };
 
 /// The stated bound.
@@ -24,6 +24,7 @@ macro_rules! function {
 }
 
 function!(Exp, exp);
+function!(ExpLessOne, exp_m1);
 function!(Ln, ln);
 function!(LnOnePlus, ln_1p_unit);
 function!(CosTurn, cos_turn);
@@ -60,6 +61,7 @@ fn every_function_keeps_its_error_bound_on_every_instruction_set() {
     for level in Level::available() {
         let all = [
             ("exp", worst("exp", level, Exp, true)),
+            ("exp_m1", worst("exp_m1", level, ExpLessOne, true)),
             ("ln", worst("ln", level, Ln, true)),
             ("ln_1p_unit", worst("ln_1p_unit", level, LnOnePlus, true)),
             ("cos_turn", worst("cos_turn", level, CosTurn, false)),

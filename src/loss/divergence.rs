@@ -11,7 +11,9 @@
 //! integral.
 
 use crate::model::Conditional;
+use crate::num::lanes::{Kernel, Lanes, Octet, Simd, WIDTH, dispatch};
 use crate::num::quadrature::integrate;
+use crate::num::vector_math::{exp_below, exp_m1, ln_normal};
 
 /// Half-width of the integration range in standard deviations; the mass beyond
 /// is 2e-19.
@@ -50,7 +52,14 @@ pub fn divergence(p: &Conditional, q: &Conditional, wanted: Wanted) -> Divergenc
     let (low, high, count) = range(&atoms);
     let (p, q) = (Terms::new(p), Terms::new(q));
     let (nodes, smooth) = if count <= MAX_NODES {
-        equal_steps(&p, &q, low, high, count as usize)
+        dispatch(EqualSteps {
+            p: &p,
+            q: &q,
+            low,
+            high,
+            count: count as usize,
+            wanted,
+        })
     } else {
         adaptive(&p, &q, &atoms, wanted)
     };
@@ -159,19 +168,92 @@ fn integrands(log_p: f64, log_q: f64) -> [f64; 2] {
     [hellinger, kullback]
 }
 
-fn equal_steps(p: &Terms, q: &Terms, low: f64, high: f64, count: usize) -> (Vec<Node>, [f64; 2]) {
-    let step = (high - low) / count as f64;
-    let mut sums = [0.0; 2];
-    let mut nodes = Vec::with_capacity(count + 1);
-    for k in 0..=count {
-        let y = low + step * k as f64;
-        let (log_p, log_q) = (p.log_density(y), q.log_density(y));
-        let values = integrands(log_p, log_q);
-        sums[0] += values[0];
-        sums[1] += values[1];
-        nodes.push((y, log_p - log_q));
+/// Sums over equal steps, eight nodes at a time; the nodes only if `wanted`.
+struct EqualSteps<'a> {
+    p: &'a Terms,
+    q: &'a Terms,
+    low: f64,
+    high: f64,
+    count: usize,
+    wanted: Wanted,
+}
+
+impl Kernel for EqualSteps<'_> {
+    type Output = (Vec<Node>, [f64; 2]);
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        let step = (self.high - self.low) / self.count as f64;
+        let zero = simd.splat(0.0);
+        let mut sums = [zero; 2];
+        let mut nodes = Vec::new();
+        for first in (0..=self.count).step_by(WIDTH) {
+            let index = Octet(std::array::from_fn(|lane| (first + lane) as f64));
+            let index = simd.load(&index);
+            let y = simd.splat(step).mul_add(index, simd.splat(self.low));
+            let (log_p, log_q) = (
+                log_density_lanes(simd, self.p, y),
+                log_density_lanes(simd, self.q, y),
+            );
+            let values = integrands_lanes(simd, log_p, log_q);
+            // Lanes beyond the last node.
+            let beyond = simd.splat(self.count as f64).less(index);
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum = *sum + S::V::select(beyond, zero, value);
+            }
+            if self.wanted == Wanted::All {
+                let (mut at, mut difference) = (Octet::default(), Octet::default());
+                y.store(&mut at);
+                (log_p - log_q).store(&mut difference);
+                let used = WIDTH.min(self.count + 1 - first);
+                nodes.extend(at.0.into_iter().zip(difference.0).take(used));
+            }
+        }
+        let mut lanes = [Octet::default(); 2];
+        sums[0].store(&mut lanes[0]);
+        sums[1].store(&mut lanes[1]);
+        (nodes, [step * lanes[0].sum(), step * lanes[1].sum()])
     }
-    (nodes, sums.map(|s| s * step))
+}
+
+/// [`Terms::log_density`] at eight nodes.
+#[inline(always)]
+fn log_density_lanes<S: Simd>(simd: S, law: &Terms, y: S::V) -> S::V {
+    let mut top = simd.splat(f64::NEG_INFINITY);
+    for &term in &law.terms {
+        top = log_term_lanes(simd, term, y).max(top);
+    }
+    let mut sum = simd.splat(0.0);
+    for &term in &law.terms {
+        sum = sum + exp_below(simd, log_term_lanes(simd, term, y) - top);
+    }
+    top + ln_normal(simd, sum)
+}
+
+#[inline(always)]
+fn log_term_lanes<S: Simd>(simd: S, term: (f64, f64, f64), y: S::V) -> S::V {
+    let (log_scale, mean, inverse) = term;
+    let z = (y - simd.splat(mean)) * simd.splat(inverse);
+    (simd.splat(-0.5) * z).mul_add(z, simd.splat(log_scale))
+}
+
+/// [`integrands`] at eight nodes.
+#[inline(always)]
+fn integrands_lanes<S: Simd>(simd: S, log_p: S::V, log_q: S::V) -> [S::V; 2] {
+    let (half, one) = (simd.splat(0.5), simd.splat(1.0));
+    let difference = log_p - log_q;
+    let gap = exp_m1(simd, -(half * difference.abs()));
+    let hellinger = half * exp_below(simd, log_p.max(log_q)) * gap * gap;
+    let mut series = simd.splat(-1.0 / 720.0);
+    for factor in [1.0 / 120.0, -1.0 / 24.0, 1.0 / 6.0, -0.5] {
+        series = series.mul_add(difference, simd.splat(factor));
+    }
+    let small = difference.abs().less(simd.splat(1e-2));
+    let closed = difference + exp_m1(simd, -difference);
+    let excess = S::V::select(small, -(difference * difference * series), closed);
+    // Far out log p + log(excess) may be finite although e^-D overflows.
+    let far = difference.less(simd.splat(-600.0));
+    let base = exp_below(simd, S::V::select(far, log_q, log_p));
+    [hellinger, base * S::V::select(far, one, excess)]
 }
 
 /// For scales so different that equal steps would need too many nodes.

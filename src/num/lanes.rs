@@ -18,6 +18,14 @@ pub const WIDTH: usize = 8;
 #[repr(C, align(64))]
 pub struct Octet(pub [f64; WIDTH]);
 
+impl Octet {
+    /// The sum of the eight, in one fixed order.
+    pub fn sum(&self) -> f64 {
+        let v = &self.0;
+        ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+    }
+}
+
 /// Eight f64 and what kernels do with them. Comparisons are false for NaN.
 pub trait Lanes:
     Copy

@@ -32,15 +32,15 @@ fn polynomial<S: Simd, const N: usize>(simd: S, t: S::V, coefficients: [f64; N])
     value
 }
 
-/// e^x for x <= 709; 0 below -708.
-///
-/// x = n log 2 + r with |r| <= log(2) / 2; e^r = 1 + r + r^2 q(r).
+/// x = n log 2 + r with n whole and |r| <= log(2) / 2: returns e^r - 1, to a
+/// relative error of an ulp, and 2^n, for |x| < 709.
 #[inline(always)]
-pub fn exp_below<S: Simd>(simd: S, x: S::V) -> S::V {
+fn exp_reduced<S: Simd>(simd: S, x: S::V) -> (S::V, S::V) {
     let shifted = x.mul_add(simd.splat(std::f64::consts::LOG2_E), simd.splat(ROUND));
     let n = shifted - simd.splat(ROUND);
     let r = n.mul_add(simd.splat(-LN_2_HIGH), x);
     let r = n.mul_add(simd.splat(-LN_2_LOW), r);
+    // e^r = 1 + r + r^2 q(r)
     let q = polynomial(
         simd,
         r,
@@ -57,10 +57,24 @@ pub fn exp_below<S: Simd>(simd: S, x: S::V) -> S::V {
             2.499_996_535_964_128e-8,
         ],
     );
-    let reduced = (r * r).mul_add(q, r) + simd.splat(1.0);
-    let power = shifted.bits_up().bits_add(ONE);
-    let value = reduced * power;
+    ((r * r).mul_add(q, r), shifted.bits_up().bits_add(ONE))
+}
+
+/// e^x for x <= 709; 0 below -708.
+#[inline(always)]
+pub fn exp_below<S: Simd>(simd: S, x: S::V) -> S::V {
+    let (less_one, power) = exp_reduced(simd, x);
+    let value = (less_one + simd.splat(1.0)) * power;
     S::V::select(x.less(simd.splat(EXP_LOWEST)), simd.splat(0.0), value)
+}
+
+/// e^x - 1 for x <= 709, exact to rounding for small x too.
+#[inline(always)]
+pub fn exp_m1<S: Simd>(simd: S, x: S::V) -> S::V {
+    let one = simd.splat(1.0);
+    let (less_one, power) = exp_reduced(simd, x);
+    let value = power.mul_add(less_one, power - one);
+    S::V::select(x.less(simd.splat(EXP_LOWEST)), -one, value)
 }
 
 /// e^x; 0 below -708, infinite above 709.

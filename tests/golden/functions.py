@@ -37,6 +37,7 @@ def main():
     tiny = log_uniform(-300, 0)
     functions = {
         "exp": table(mp.exp, uniform(-2, 2) + uniform(-707, 708) + halves + [0.0, -0.0, -708.0, 709.0] + [-v for v in tiny]),
+        "exp_m1": table(mp.expm1, uniform(-2, 2) + uniform(-40, 700) + halves + [0.0, -709.0] + tiny + [-v for v in tiny]),
         "ln": table(mp.log, uniform(0.4, 3) + log_uniform(-307, 308) + [v for v in near_one if v != 1.0] + [1.0, 2.2250738585072014e-308]),
         "ln_1p_unit": table(mp.log1p, uniform(0, 1) + tiny + [1.0, 0.0, 0.41421356237309503, 0.4142135623730951]),
         "cos_turn": table(lambda u: mp.cos(2 * mp.pi * u), uniform(0, 1) + quarters + [0.0, 1.0, 2.0**-54]),

@@ -149,17 +149,11 @@ impl<O: Operation> Pass<'_, O> {
             };
             dispatch_at(self.level, contract);
         }
-        result[0] = sum(&log_likelihood);
+        result[0] = log_likelihood.sum();
         for (result, lanes) in result[1..].iter_mut().zip(&*sums) {
-            *result = sum(lanes);
+            *result = lanes.sum();
         }
     }
-}
-
-/// The sum of the lanes, in one fixed order.
-fn sum(lanes: &Octet) -> f64 {
-    let v = lanes.0;
-    ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
 }
 
 /// Writes an operation's columns.
