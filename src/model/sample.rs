@@ -193,3 +193,81 @@ fn choose(log_weights: &[f64], uniform: f64) -> usize {
     }
     chosen
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Gate, GateKind, Parameters, Response, Selection, VarianceStructure, Weights,
+    };
+
+    fn model(kind: GateKind, d: usize) -> Model {
+        let expert = |k: f64| Expert {
+            kind: ExpertKind::Linear,
+            slope: (0..d).map(|j| 1.0 - k + 0.5 * j as f64).collect(),
+            intercept: 0.4 * k,
+            scale: None,
+            variance: 0.3 + 0.2 * k,
+            gate: match kind {
+                GateKind::Softmax | GateKind::Sigmoid => ExpertGate::Router {
+                    slope: vec![k - 0.5; d],
+                    intercept: 0.1 * k,
+                },
+                _ => ExpertGate::Bias(0.3 * k),
+            },
+        };
+        Model {
+            input: InputLaw::Uniform {
+                low: vec![-1.0; d],
+                high: vec![1.0; d],
+            },
+            parameters: Parameters {
+                gate: Gate {
+                    kind,
+                    top_k: None,
+                    selection: Selection::Score,
+                },
+                variance_structure: VarianceStructure::PerExpert,
+                experts: vec![expert(0.0), expert(1.0), expert(2.0)],
+            },
+        }
+    }
+
+    #[test]
+    fn eight_at_a_time_are_the_samples_drawn_one_by_one() {
+        let mut kinds = vec![GateKind::Softmax, GateKind::Sigmoid, GateKind::Constant];
+        for response in [Response::Absolute, Response::Softplus, Response::Square] {
+            for weights in [Weights::Softmax, Weights::Normalised] {
+                kinds.push(GateKind::Competition {
+                    response,
+                    weights,
+                    kappa: 1.5,
+                });
+            }
+        }
+        for (k, kind) in kinds.into_iter().enumerate() {
+            for d in [0, 1, 2, 4] {
+                let model = model(kind, d);
+                let stream = Stream::named(k as u64, "octets", 0, crate::rng::Purpose::Data);
+                let rows = 1000 + d;
+                let fast = draw_sample(&model, 7, rows, &stream);
+                let mut columns = vec![0.0; d * rows];
+                let mut responses = vec![0.0; rows];
+                Draw {
+                    model: &model,
+                    first: 7,
+                    stream: &stream,
+                    columns: &mut columns,
+                    responses: &mut responses,
+                }
+                .one_by_one();
+                for j in 0..d {
+                    assert_eq!(fast.column(j), &columns[j * rows..(j + 1) * rows]);
+                }
+                for (a, b) in fast.responses().iter().zip(&responses) {
+                    assert!((a - b).abs() < 1e-13, "{kind:?} d={d}: {a} {b}");
+                }
+            }
+        }
+    }
+}
