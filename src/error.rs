@@ -92,6 +92,14 @@ impl Error {
         }
     }
 
+    /// A value error with its key inside the table `table`.
+    pub fn under(self, table: &str) -> Self {
+        match self {
+            Error::Value { key, message } => Error::value(format!("{table}.{key}"), message),
+            other => other,
+        }
+    }
+
     /// Turns a value error into an input error of `path`, and points at the
     /// line of `text` that holds the key.
     ///

@@ -7,8 +7,8 @@ use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::fit::{
-    Bounds, EmOptions, GradientOptions, Limits, Method, NewtonOptions, Options, Outcome, Start,
-    StartContext, Stop, expectation_maximisation, fit, maximise, polish, quasi_newton,
+    Bounds, Centre, EmOptions, GradientOptions, Limits, Method, NewtonOptions, Options, Outcome,
+    Start, StartContext, Stop, expectation_maximisation, fit, maximise, polish, quasi_newton,
 };
 use smoe_lab::loss::alignment::aligned;
 use smoe_lab::model::{
@@ -25,6 +25,7 @@ fn limits() -> Limits {
         variance: [1e-3, 50.0],
         zero_slopes: vec![],
         zero_gate_slopes: vec![],
+        centre: Centre::Origin,
     }
 }
 

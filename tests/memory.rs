@@ -4,7 +4,7 @@ mod common;
 
 use ndarray::{Array1, Array2};
 use smoe_lab::backend::{Backend, Cpu};
-use smoe_lab::fit::{Limits, Method, NewtonOptions, Options, maximise};
+use smoe_lab::fit::{Centre, Limits, Method, NewtonOptions, Options, maximise};
 use smoe_lab::model::{
     Data, ExpertKind, GateKind, InputLaw, Model, VarianceStructure, draw_sample,
 };
@@ -72,6 +72,7 @@ fn a_large_fit_takes_little_more_memory_than_its_data() {
         variance: [1e-3, 1e3],
         zero_slopes: Vec::new(),
         zero_gate_slopes: Vec::new(),
+        centre: Centre::Origin,
     };
     let bounds = limits.bounds(&model.parameters.layout());
     let options = Options {

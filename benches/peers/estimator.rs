@@ -4,7 +4,7 @@ use crate::common::{dense, mixture};
 use ndarray::{Array1, Array2};
 use smoe_lab::backend::Cpu;
 use smoe_lab::fit::{
-    Bounds, Limits, Method, NewtonOptions, Options, Outcome, Start, StartContext, maximise,
+    Bounds, Centre, Limits, Method, NewtonOptions, Options, Outcome, Start, StartContext, maximise,
 };
 use smoe_lab::model::{
     Data, Expert, ExpertGate, ExpertKind, GateKind, InputLaw, Model, Parameters, VarianceStructure,
@@ -34,6 +34,7 @@ pub fn bounds(template: &Parameters) -> Bounds {
         variance: [1e-6, 1e6],
         zero_slopes: Vec::new(),
         zero_gate_slopes: Vec::new(),
+        centre: Centre::Origin,
     };
     limits.bounds(&template.layout())
 }

@@ -4,7 +4,23 @@ use crate::error::{Error, Result};
 use crate::model::{Coordinate, Layout};
 use serde::{Deserialize, Serialize};
 
-/// The box as a study states it. Part of the estimator, so nothing has a default.
+/// What a box lies around.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Centre {
+    /// Zero; variances lie between the two given.
+    #[default]
+    Origin,
+    /// The truth: limits are distances from its coordinates, and variances lie
+    /// between the two given factors times its own.
+    Truth,
+}
+
+fn is_origin(centre: &Centre) -> bool {
+    *centre == Centre::Origin
+}
+
+/// The box as a study states it. Part of the estimator, so sizes have no default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -22,6 +38,9 @@ pub struct Limits {
     /// Router slopes that are held at zero, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zero_gate_slopes: Vec<[usize; 2]>,
+    /// What the box lies around.
+    #[serde(default, skip_serializing_if = "is_origin")]
+    pub centre: Centre,
 }
 
 /// Lower and upper bounds of every packed coordinate; equal bounds pin it.
@@ -51,6 +70,12 @@ impl Limits {
                     format!("must be finite and not negative, got {size}"),
                 ));
             }
+        }
+        if self.centre == Centre::Truth && !(self.variance[0] <= 1.0 && self.variance[1] >= 1.0) {
+            return Err(Error::value(
+                format!("{table}.variance"),
+                "must be factors on both sides of 1, as the centre is the truth",
+            ));
         }
         let [low, high] = self.variance;
         if !(low > 0.0 && low <= high && high.is_finite()) {
@@ -88,7 +113,23 @@ impl Limits {
         Ok(())
     }
 
-    /// The bounds of each coordinate of `layout`.
+    /// The bounds of each coordinate of `layout`, around `truth` if that is the
+    /// centre.
+    ///
+    /// # Shapes
+    /// `truth`: the layout's length.
+    pub fn bounds_around(&self, layout: &Layout, truth: &[f64]) -> Bounds {
+        let mut bounds = self.bounds(layout);
+        if self.centre == Centre::Truth {
+            for (j, value) in truth.iter().enumerate() {
+                bounds.low[j] += value;
+                bounds.high[j] += value;
+            }
+        }
+        bounds
+    }
+
+    /// The bounds of each coordinate of `layout`, around the origin.
     pub fn bounds(&self, layout: &Layout) -> Bounds {
         let symmetric = |size: f64| (-size, size);
         let unless = |held: &[[usize; 2]], i: usize, j: usize, size: f64| {

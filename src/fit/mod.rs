@@ -17,7 +17,7 @@ mod newton;
 mod outcome;
 mod start;
 
-pub use bounds::{Bounds, Limits};
+pub use bounds::{Bounds, Centre, Limits};
 pub use em::{EmOptions, expectation_maximisation};
 pub use gradient::{GradientOptions, quasi_newton};
 pub use multistart::{Method, MultiStart, Options, fit, maximise};

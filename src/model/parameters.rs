@@ -114,6 +114,49 @@ impl Parameters {
         Layout::new(self)
     }
 
+    /// The same conditional law with expert i as `copies[i]` equal experts that
+    /// share its weight: the point of an over-specified model that is the truth.
+    ///
+    /// Without a bias there is nothing to share: the copies then weigh more, and
+    /// the law is another one.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless there is one positive number per expert, or if the
+    /// gate is a sigmoid router, whose copies cannot share a weight.
+    pub fn split(&self, copies: &[usize]) -> Result<Self> {
+        if copies.len() != self.experts.len() || copies.contains(&0) {
+            return Err(Error::value(
+                "copies",
+                format!(
+                    "must be {} positive numbers, one per expert of the truth",
+                    self.experts.len()
+                ),
+            ));
+        }
+        if self.gate.kind == GateKind::Sigmoid {
+            return Err(Error::value(
+                "copies",
+                "equal experts cannot share a weight under a sigmoid router",
+            ));
+        }
+        let share = |expert: &Expert, copies: usize| {
+            let mut copy = expert.clone();
+            match &mut copy.gate {
+                ExpertGate::None => {}
+                ExpertGate::Bias(bias) => *bias -= (copies as f64).ln(),
+                ExpertGate::Router { intercept, .. } => *intercept -= (copies as f64).ln(),
+            }
+            copy
+        };
+        let experts = self.experts.iter().zip(copies);
+        Ok(Parameters {
+            experts: experts
+                .flat_map(|(e, &count)| std::iter::repeat_n(share(e, count), count))
+                .collect(),
+            ..self.clone()
+        })
+    }
+
     /// The same mixture with its experts in the order `order`.
     pub fn permuted(&self, order: &[usize]) -> Self {
         Parameters {

@@ -130,6 +130,7 @@ fn claim_key(claim: &Claim) -> String {
         Claim::Slope { loss, .. } => format!("slope {}", loss.name()),
         Claim::Constant { constant, .. } => constant_key(*constant).to_string(),
         Claim::Coverage { loss, .. } => format!("coverage {}", loss.name()),
+        Claim::Passes { .. } => "passes".to_string(),
         Claim::SampleSize { loss, accuracy, .. } => {
             format!("sample_size {} {accuracy}", loss.name())
         }
@@ -147,6 +148,7 @@ fn numbers(result: &ClaimResult) -> (Option<f64>, Option<[f64; 2]>) {
             let found = share(*covered as usize, *groups as usize);
             (Some(found.value), found.interval)
         }
+        Finding::Passes(found) => (found.map(|p| p.median), None),
         Finding::SampleSize { size, .. } => (size.map(|s| s.n), size.map(|s| s.interval)),
     }
 }

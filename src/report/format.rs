@@ -1,7 +1,6 @@
 //! Numbers as people read them: rounded to what their error supports.
 
-/// Half-width of a 95 % normal interval in standard errors.
-const NORMAL: f64 = 1.959_963_984_540_054;
+pub(super) use crate::sim::summary::wilson_interval as wilson;
 
 /// `value` with six significant digits, in plain decimals that read back to the
 /// same number: what a CSV file holds. Empty for `None`.
@@ -130,23 +129,6 @@ pub(super) fn percent(share: f64) -> String {
     format!("{} %", decimal(percentage, decimals))
 }
 
-/// Wilson's 95 % interval of a probability (Wilson 1927): it stays sensible
-/// where no failure, or nothing but failures, was seen. NaN without trials.
-pub(super) fn wilson(hits: usize, trials: usize) -> [f64; 2] {
-    let (count, z2) = (trials as f64, NORMAL * NORMAL);
-    let share = hits as f64 / count;
-    let centre = (share + 0.5 * z2 / count) / (1.0 + z2 / count);
-    let reach = NORMAL / (1.0 + z2 / count)
-        * (share * (1.0 - share) / count + 0.25 * z2 / (count * count)).sqrt();
-    let low = if hits == 0 { 0.0 } else { centre - reach };
-    let high = if hits == trials { 1.0 } else { centre + reach };
-    if trials == 0 {
-        [f64::NAN, f64::NAN]
-    } else {
-        [low, high]
-    }
-}
-
 /// "1 fit", "2 fits".
 pub(super) fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
@@ -215,16 +197,5 @@ mod tests {
         assert_eq!(size(123_456.0), "123\u{202f}500");
         assert_eq!(size(f64::INFINITY), "∞");
         assert_eq!(size(1.234e9), "1.23×10⁹");
-    }
-
-    #[test]
-    fn wilsons_interval_is_right_at_none_and_some() {
-        // Exact: the roots of (p - share)^2 = z^2 p (1 - p) / n.
-        let [low, high] = wilson(0, 240);
-        assert_eq!(low, 0.0);
-        assert!((high - 0.015_754).abs() < 1e-5, "{high}");
-        let [low, high] = wilson(10, 100);
-        assert!((low - 0.055_229).abs() < 1e-5 && (high - 0.174_366).abs() < 1e-5);
-        assert!(wilson(0, 0)[0].is_nan());
     }
 }

@@ -23,9 +23,10 @@ pub(super) struct StartRecord {
 pub(super) fn start_records<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<StartRecord> {
     let mut records: Vec<StartRecord> = Vec::new();
     for row in rows {
-        let fits: Vec<(&str, f64, &str)> = row.starts.split("; ").filter_map(parse).collect();
-        let best = fits.iter().map(|f| f.1).fold(f64::NEG_INFINITY, f64::max);
-        for (name, log_likelihood, stop) in fits {
+        let likelihoods = row.start_outcomes().map(|f| f.log_likelihood);
+        let best = likelihoods.fold(f64::NEG_INFINITY, f64::max);
+        for fit in row.start_outcomes() {
+            let name = fit.name;
             let position = records.iter().position(|r| r.name == name);
             let position = position.unwrap_or_else(|| {
                 records.push(StartRecord {
@@ -38,19 +39,11 @@ pub(super) fn start_records<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Star
             });
             let record = &mut records[position];
             record.fits += 1;
-            record.best += usize::from(best - log_likelihood < SAME_MAXIMUM);
-            record.certified += usize::from(stop.starts_with("Converged"));
+            record.best += usize::from(best - fit.log_likelihood < SAME_MAXIMUM);
+            record.certified += usize::from(fit.is_certified());
         }
     }
     records
-}
-
-/// "name log-likelihood stop".
-fn parse(text: &str) -> Option<(&str, f64, &str)> {
-    let mut parts = text.trim().rsplitn(3, ' ');
-    let stop = parts.next()?;
-    let log_likelihood = parts.next()?.parse().ok()?;
-    Some((parts.next()?, log_likelihood, stop))
 }
 
 /// A start in words.

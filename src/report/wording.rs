@@ -114,6 +114,14 @@ pub(super) fn claim_text(plan: &Plan, claim: &Claim) -> String {
             loss.symbol(),
             stated(*slope)
         ),
+        Claim::Passes {
+            median,
+            percentile_99,
+        } => format!(
+            "Passes over the data of a fit from one start: at most {} in the median, {} in 99 %",
+            stated(*median),
+            stated(*percentile_99)
+        ),
         Claim::SampleSize { loss, accuracy, .. } => {
             format!("n needed for {} ≤ {}", loss.symbol(), stated(*accuracy))
         }
@@ -124,7 +132,7 @@ pub(super) fn claim_text(plan: &Plan, claim: &Claim) -> String {
 pub(super) fn claim_theorem(claim: &Claim) -> &str {
     match claim {
         Claim::Slope { theorem, .. } | Claim::Constant { theorem, .. } => theorem,
-        Claim::Coverage { .. } | Claim::SampleSize { .. } => "",
+        Claim::Coverage { .. } | Claim::Passes { .. } | Claim::SampleSize { .. } => "",
     }
 }
 
@@ -152,6 +160,16 @@ pub(super) fn measured(finding: &Finding) -> (String, String) {
                 interval(ends, 3),
             )
         }
+        Finding::Passes(found) => found.map_or_else(nothing, |p| {
+            let measured = format!(
+                "{}; {} ({} of {} fits uncertified)",
+                passes(p.median),
+                passes(p.percentile_99),
+                p.uncertified,
+                thousands(p.fits as u64)
+            );
+            (measured, String::new())
+        }),
         Finding::SampleSize { size: found, .. } => found.map_or_else(nothing, |s| {
             let ends = s.interval.map(size);
             (size(s.n), format!("[{}, {}]", ends[0], ends[1]))
@@ -163,12 +181,22 @@ pub(super) fn measured(finding: &Finding) -> (String, String) {
 pub(super) fn accepted(result: &ClaimResult) -> String {
     match (&result.finding, result.accept) {
         (Finding::Coverage { .. }, _) => "0.95".to_string(),
+        (Finding::Passes(_), Some([median, percentile])) => {
+            format!("≤ {}; ≤ {}", stated(median), stated(percentile))
+        }
         (Finding::Constant { .. }, Some(ends)) => {
             // 1 ± tolerance carries the rounding of the sum.
             format!("[{}, {}]", tidy(ends[0]), tidy(ends[1]))
         }
         (_, Some(ends)) => stated_interval(ends),
         (_, None) => "–".to_string(),
+    }
+}
+
+fn passes(value: f64) -> String {
+    match value.is_finite() {
+        true => decimal(value, 0),
+        false => "∞".to_string(),
     }
 }
 

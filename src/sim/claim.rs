@@ -39,6 +39,14 @@ pub enum Claim {
         /// Replicates per group: what one study of this size would have.
         group: u64,
     },
+    /// How much work a fit from one start is, over all fits of all rows; a fit
+    /// without certificate counts as endless.
+    Passes {
+        /// Half of the fits need at most so many passes over the data.
+        median: f64,
+        /// 99 of 100 fits need at most so many.
+        percentile_99: f64,
+    },
     /// The sample size at which the mean loss falls to an accuracy.
     SampleSize {
         /// The loss.

@@ -2,7 +2,9 @@
 
 use crate::backend::Cpu;
 use crate::error::{Error, Result};
-use crate::fit::{self, Limits, Method, NewtonOptions, Options, Outcome, Start, StartContext};
+use crate::fit::{
+    self, Centre, Limits, Method, NewtonOptions, Options, Outcome, Start, StartContext,
+};
 use crate::model::{
     Data, Expert, ExpertGate, ExpertKind, Gate, GateKind, InputLaw, Model, Parameters, Selection,
     VarianceStructure,
@@ -99,6 +101,10 @@ impl DataTruth {
             return Err(Error::value("truth.experts", "must be at least 1"));
         }
         self.limits.validate("truth.limits")?;
+        if self.limits.centre == Centre::Truth {
+            let message = "must be \"origin\": the truth is not known yet";
+            return Err(Error::value("truth.limits.centre", message));
+        }
         let mut columns: Vec<String> = self.expert.clone();
         columns.extend(
             self.gate

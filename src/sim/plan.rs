@@ -3,10 +3,10 @@
 use super::column::Loss;
 use super::constants::Regularity;
 use super::data::FittedTruth;
-use super::study::{Precision, Replicates, Study, Truth};
+use super::study::{MOST_ROWS, Precision, Replicates, Study, Truth};
 use crate::error::{Error, Result, read_text};
 use crate::fit::{Bounds, Start};
-use crate::model::{Model, read_model};
+use crate::model::{Model, Parameters, read_model};
 use crate::num::sum::mean_and_deviation;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -34,7 +34,9 @@ pub struct Cell {
 pub struct PlannedTruth {
     /// The data-generating mixture.
     pub model: Model,
-    /// The parameter set.
+    /// What is fitted: the truth, with experts split where the study says so.
+    pub template: Parameters,
+    /// The parameter set of the fit.
     pub bounds: Bounds,
     /// Number of free parameters and Fisher information at the truth.
     pub regularity: Regularity,
@@ -198,18 +200,35 @@ fn join(parts: [&Option<String>; 3]) -> String {
 }
 
 impl PlannedTruth {
+    /// True if the fit has the truth's own structure.
+    pub fn is_exact(&self) -> bool {
+        self.template.experts.len() == self.model.parameters.experts.len()
+    }
+
     fn new(study: &Study, model: Model) -> Result<Self> {
         let gate = model.parameters.gate.kind;
+        let template = match study.fit.copies.as_slice() {
+            [] => model.parameters.clone(),
+            copies => model.parameters.split(copies).map_err(|e| e.under("fit"))?,
+        };
         for loss in &study.losses {
             if let Some(voronoi) = loss.voronoi(gate) {
-                crate::loss::voronoi::voronoi_loss(voronoi, &model.parameters, &model)
+                crate::loss::voronoi::voronoi_loss(voronoi, &template, &model)
                     .map_err(|e| Error::value("losses", format!("{}: {e}", loss.name())))?;
             }
         }
-        let layout = model.parameters.layout();
-        study.fit.limits.check_pairs(&layout, "fit.limits")?;
-        let bounds = study.fit.limits.bounds(&layout);
-        let packed = layout.pack(&model.parameters);
+        let largest = study.grid.n.values().into_iter().max().unwrap_or(0);
+        if largest > MOST_ROWS && !model.input.is_lattice() {
+            return Err(Error::value(
+                "grid.n",
+                "must be at most 10^9, but on a lattice",
+            ));
+        }
+        let limits = &study.fit.limits;
+        let layout = template.layout();
+        limits.check_pairs(&layout, "fit.limits")?;
+        let packed = layout.pack(&template);
+        let bounds = limits.bounds_around(&layout, &packed);
         for (j, coordinate) in layout.coordinates().iter().enumerate() {
             let slack = 1e-9 * (1.0 + packed[j].abs());
             if packed[j] < bounds.low[j] - slack || packed[j] > bounds.high[j] + slack {
@@ -223,9 +242,13 @@ impl PlannedTruth {
                 ));
             }
         }
-        let regularity = Regularity::at(&model, &bounds);
+        // Of the truth's own structure, whatever is fitted.
+        let own = model.parameters.layout();
+        let own_bounds = limits.bounds_around(&own, &own.pack(&model.parameters));
+        let regularity = Regularity::at(&model, &own_bounds);
         Ok(PlannedTruth {
             model,
+            template,
             bounds,
             regularity,
         })

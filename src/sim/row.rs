@@ -5,6 +5,7 @@ use super::plan::Plan;
 use super::study::Study;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ pub struct Row {
     pub converged: bool,
     /// Where and how large, if the stop has more to say.
     pub detail: String,
-    /// Every start with its log-likelihood and stop reason.
+    /// Every start with its log-likelihood, stop reason and passes
+    /// ([`StartOutcome`]).
     pub starts: String,
     /// Expectation-maximisation, quasi-Newton and Newton iterations.
     pub em: usize,
@@ -54,7 +56,58 @@ pub struct Row {
     pub seconds: f64,
 }
 
+/// How the fit from one start ended, as it stands in a row:
+/// "name log-likelihood stop passes".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StartOutcome<'a> {
+    /// The start.
+    pub name: &'a str,
+    /// Where it led.
+    pub log_likelihood: f64,
+    /// Why it stopped there.
+    pub stop: &'a str,
+    /// Passes over the stored rows that it took.
+    pub passes: f64,
+}
+
+impl fmt::Display for StartOutcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let StartOutcome {
+            name,
+            log_likelihood,
+            stop,
+            passes,
+        } = self;
+        write!(f, "{name} {log_likelihood} {stop} {passes:.2}")
+    }
+}
+
+impl<'a> StartOutcome<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.trim().rsplitn(4, ' ');
+        let passes = parts.next()?.parse().ok()?;
+        let stop = parts.next()?;
+        let log_likelihood = parts.next()?.parse().ok()?;
+        Some(StartOutcome {
+            name: parts.next()?,
+            log_likelihood,
+            stop,
+            passes,
+        })
+    }
+
+    /// True if it ended at a certified maximum.
+    pub fn is_certified(&self) -> bool {
+        self.stop.starts_with("Converged")
+    }
+}
+
 impl Row {
+    /// How each start's fit ended.
+    pub fn start_outcomes(&self) -> impl Iterator<Item = StartOutcome<'_>> {
+        self.starts.split("; ").filter_map(StartOutcome::parse)
+    }
+
     /// The value of a loss; NaN if the study does not have it.
     pub fn loss(&self, study: &Study, loss: Loss) -> f64 {
         let position = study.losses.iter().position(|l| *l == loss);

@@ -2,7 +2,7 @@
 
 use super::column::Loss;
 use super::plan::{Cell, Plan};
-use super::row::{Row, RowFile};
+use super::row::{Row, RowFile, StartOutcome};
 use super::study::Study;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
@@ -143,7 +143,10 @@ fn run_up_to(
         .flat_map(|replicate| order.iter().map(move |&cell| Task { cell, replicate }))
         .filter(|t| !done.contains(&(t.cell.name.clone(), t.replicate)))
         .collect();
-    let total: u64 = tasks.iter().map(|t| t.cell.n).sum();
+    // Samples on a lattice are all the same work.
+    let on_lattice = plan.truths.iter().all(|t| t.model.input.is_lattice());
+    let work = |n: u64| if on_lattice { 1 } else { n };
+    let total: u64 = tasks.iter().map(|t| work(t.cell.n)).sum();
     let mut finished = 0;
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -159,7 +162,7 @@ fn run_up_to(
         });
         for row in receiver {
             let row = row?;
-            finished += row.n;
+            finished += work(row.n);
             progress(finished, total, &row);
             file.append(row)?;
         }
@@ -202,8 +205,8 @@ pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
         &stream(&cell.data_name, Purpose::Data),
     );
     let context = StartContext {
-        template: &truth.model.parameters,
-        truth: Some(&truth.model.parameters),
+        template: &truth.template,
+        truth: Some(&truth.template),
         data: &data,
         bounds: &truth.bounds,
     };
@@ -234,7 +237,16 @@ fn row_of(
         .starts
         .iter()
         .zip(&outcomes.outcomes)
-        .map(|(start, o)| format!("{} {} {}", start.name(), o.log_likelihood, o.stop.name()))
+        .map(|(start, o)| {
+            let passes = o.effort.rows as f64 / data.len() as f64;
+            StartOutcome {
+                name: &start.name(),
+                log_likelihood: o.log_likelihood,
+                stop: o.stop.name(),
+                passes,
+            }
+            .to_string()
+        })
         .collect();
     let on_bound: Vec<String> = best.on_bound.iter().map(ToString::to_string).collect();
     let detail = best.stop.to_string();

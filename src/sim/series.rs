@@ -6,8 +6,8 @@ use super::plan::Plan;
 use super::rate::{Sample, SampleSize, local_slope, rate, sample_size};
 use super::row::Row;
 use super::summary::{
-    CellSummary, ClaimResult, Estimate, Finding, LossSummary, SeriesSummary, Summary, Verdict,
-    coverage_p_value, estimate,
+    CellSummary, ClaimResult, Estimate, Finding, LossSummary, PassQuantiles, SeriesSummary,
+    Summary, Verdict, coverage_p_value, estimate, wilson_interval,
 };
 use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::{Purpose, Stream};
@@ -158,6 +158,13 @@ impl<'a> SeriesRows<'a> {
                 let finding = Finding::Coverage { covered, groups };
                 (String::new(), finding, Some([0.95, 0.95]))
             }
+            Claim::Passes {
+                median,
+                percentile_99,
+            } => {
+                let finding = Finding::Passes(self.passes(*median, *percentile_99));
+                (String::new(), finding, Some([*median, *percentile_99]))
+            }
             Claim::SampleSize {
                 loss,
                 accuracy,
@@ -198,8 +205,39 @@ impl<'a> SeriesRows<'a> {
         (covered as u64, groups)
     }
 
+    /// The passes of all fits from one start each.
+    fn passes(&self, median: f64, percentile_99: f64) -> Option<PassQuantiles> {
+        let rows = self.cells.iter().flat_map(|(_, rows)| rows);
+        let fits = rows.flat_map(|row| row.start_outcomes());
+        let mut passes: Vec<f64> = fits
+            .map(|fit| match fit.is_certified() {
+                true => fit.passes,
+                false => f64::INFINITY,
+            })
+            .collect();
+        if passes.is_empty() {
+            return None;
+        }
+        passes.sort_by(f64::total_cmp);
+        let within = |limit: f64| passes.iter().filter(|p| **p <= limit).count();
+        // The smallest number that the share of fits keeps to: no interpolation,
+        // which endless fits do not allow.
+        let at = |share: f64| passes[(share * passes.len() as f64).ceil() as usize - 1];
+        Some(PassQuantiles {
+            fits: passes.len(),
+            uncertified: passes.iter().filter(|p| p.is_infinite()).count(),
+            median: at(0.5),
+            percentile_99: at(0.99),
+            within_median: within(median),
+            within_percentile: within(percentile_99),
+        })
+    }
+
     /// Mean over certified rows of the statistic whose limit is chi^2_P, over P.
     fn constant(&self, plan: &Plan, constant: Constant, rows: &[&Row]) -> Option<Estimate> {
+        if !plan.truths[self.truth].is_exact() {
+            return None;
+        }
         let parameters = plan.truths[self.truth].regularity.parameters as f64;
         let value = |row: &&Row| match constant {
             Constant::HellingerSq => {
@@ -225,7 +263,7 @@ impl<'a> SeriesRows<'a> {
             .collect();
         SeriesSummary {
             name: self.name.to_string(),
-            parameters: plan.truths[self.truth].regularity.parameters,
+            parameters: plan.truths[self.truth].bounds.dimension(),
             cells,
         }
     }
@@ -298,6 +336,16 @@ fn verdict(finding: &Finding, accept: Option<[f64; 2]>) -> Verdict {
                 Verdict::Fails
             } else {
                 Verdict::Undecided
+            }
+        }
+        (Finding::Passes(Some(passes)), _) => {
+            let share = |within: usize| wilson_interval(within, passes.fits);
+            let half = Verdict::of(share(passes.within_median), [0.5, 1.0]);
+            let nearly_all = Verdict::of(share(passes.within_percentile), [0.99, 1.0]);
+            match (half, nearly_all) {
+                (Verdict::Holds, Verdict::Holds) => Verdict::Holds,
+                (Verdict::Fails, _) | (_, Verdict::Fails) => Verdict::Fails,
+                _ => Verdict::Undecided,
             }
         }
         (Finding::SampleSize { size: Some(_), .. }, _) => Verdict::Measured,

@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+/// Largest sample of rows.
+pub(super) const MOST_ROWS: u64 = 1_000_000_000;
+/// Largest sample of counts on a lattice.
+const MOST_COUNTED: u64 = 1_000_000_000_000;
+
 /// A Monte-Carlo study, read from one TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +192,10 @@ pub struct Fit {
     /// See [`Options::pilot_rows`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pilot_rows: Option<usize>,
+    /// How many experts are fitted for each expert of the truth; absent: one. The
+    /// truth of the fit is then [`crate::model::Parameters::split`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<usize>,
     /// Starting points, where the grid has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Start>,
@@ -280,8 +289,8 @@ impl Study {
                 "must be distinct positive sizes, at least one",
             ));
         }
-        if sizes.iter().any(|&n| n > 1_000_000_000) {
-            return Err(Error::value("grid.n", "must be at most 10^9"));
+        if sizes.iter().any(|&n| n > MOST_COUNTED) {
+            return Err(Error::value("grid.n", "must be at most 10^12"));
         }
         match &self.replicates {
             Replicates::Fixed(0) => {
@@ -353,6 +362,21 @@ impl Study {
                         return Err(Error::value(key("group"), "must be at least 2"));
                     }
                     (Some(*loss), None)
+                }
+                Claim::Passes {
+                    median,
+                    percentile_99,
+                } => {
+                    if !(is_positive(*median) && is_positive(*percentile_99)) {
+                        return Err(Error::value(key("median"), "limits must be positive"));
+                    }
+                    (None, None)
+                }
+                Claim::Constant { .. } if self.fit.copies.iter().any(|&c| c > 1) => {
+                    return Err(Error::value(
+                        key("constant"),
+                        "sharp constants need a fit with the truth's own number of experts",
+                    ));
                 }
                 Claim::Constant {
                     constant,

@@ -137,6 +137,8 @@ pub enum Finding {
         /// Groups.
         groups: u64,
     },
+    /// The work of the fits from one start each.
+    Passes(Option<PassQuantiles>),
     /// A sample size.
     SampleSize {
         /// The loss.
@@ -146,6 +148,23 @@ pub enum Finding {
         /// n and its interval.
         size: Option<SampleSize>,
     },
+}
+
+/// How many passes fits took, and how many kept to the limits of a claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PassQuantiles {
+    /// Fits.
+    pub fits: usize,
+    /// Fits without certificate; they count as endless.
+    pub uncertified: usize,
+    /// Median of the passes.
+    pub median: f64,
+    /// Their 99th percentile.
+    pub percentile_99: f64,
+    /// Fits within the limit on the median.
+    pub within_median: usize,
+    /// Fits within the limit on the percentile.
+    pub within_percentile: usize,
 }
 
 /// A claim about one series, with its verdict.
@@ -197,6 +216,25 @@ pub fn coverage_p_value(covered: u64, groups: u64) -> f64 {
     (2.0 * below.min(above)).min(1.0)
 }
 
+/// Wilson's 95 % interval of a probability (Wilson 1927): it stays sensible
+/// where no failure, or nothing but failures, was seen. NaN without trials.
+pub fn wilson_interval(hits: usize, trials: usize) -> [f64; 2] {
+    /// 97.5 % quantile of the standard normal law.
+    const NORMAL: f64 = 1.959_963_984_540_054;
+    let (count, z2) = (trials as f64, NORMAL * NORMAL);
+    let share = hits as f64 / count;
+    let centre = (share + 0.5 * z2 / count) / (1.0 + z2 / count);
+    let reach = NORMAL / (1.0 + z2 / count)
+        * (share * (1.0 - share) / count + 0.25 * z2 / (count * count)).sqrt();
+    let low = if hits == 0 { 0.0 } else { centre - reach };
+    let high = if hits == trials { 1.0 } else { centre + reach };
+    if trials == 0 {
+        [f64::NAN, f64::NAN]
+    } else {
+        [low, high]
+    }
+}
+
 /// Mean with standard error and Student's 95 % interval; `None` for fewer than
 /// two values.
 pub(super) fn estimate(values: &[f64]) -> Option<Estimate> {
@@ -233,6 +271,17 @@ mod tests {
         assert!(coverage_p_value(380, 400) > 0.9);
         assert!(coverage_p_value(360, 400) < 0.001);
         assert!(coverage_p_value(400, 400) < 0.001);
+    }
+
+    #[test]
+    fn wilsons_interval_is_right_at_none_and_some() {
+        // Exact: the roots of (p - share)^2 = z^2 p (1 - p) / n.
+        let [low, high] = wilson_interval(0, 240);
+        assert_eq!(low, 0.0);
+        assert!((high - 0.015_754).abs() < 1e-5, "{high}");
+        let [low, high] = wilson_interval(10, 100);
+        assert!((low - 0.055_229).abs() < 1e-5 && (high - 0.174_366).abs() < 1e-5);
+        assert!(wilson_interval(0, 0)[0].is_nan());
     }
 
     #[test]

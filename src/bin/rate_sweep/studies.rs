@@ -100,8 +100,13 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
     let stream = Stream::named(plan.study.seed, "plan", 0, Purpose::Data);
     let data = draw_sample(truth, 0, ROWS, &stream);
     let clock = Instant::now();
-    std::hint::black_box(Cpu::new().derivatives(&truth.parameters, &data));
-    LOSSES + PASSES * clock.elapsed().as_secs_f64() * cell.n as f64 / ROWS as f64
+    std::hint::black_box(Cpu::new().derivatives(&plan.truths[cell.truth].template, &data));
+    // A lattice has as many cells at any sample size.
+    let samples = match truth.input.is_lattice() {
+        true => 1.0,
+        false => cell.n as f64 / ROWS as f64,
+    };
+    LOSSES + PASSES * clock.elapsed().as_secs_f64() * samples
 }
 
 pub fn run(request: &Run) -> Result<bool> {

@@ -50,6 +50,14 @@ pub(super) fn data(plan: &Plan) -> String {
             "{name}: P = {} free parameters",
             planned.regularity.parameters
         );
+        let heading = match planned.is_exact() {
+            true => heading,
+            false => format!(
+                "{heading}; fitted: {} experts, {}",
+                planned.template.experts.len(),
+                planned.bounds.dimension()
+            ),
+        };
         let text = code(&shortened(&planned.model.to_toml()));
         html += &match k {
             0 => paragraph(&heading) + &text,
@@ -135,6 +143,11 @@ pub(super) fn estimands(plan: &Plan) -> String {
             Claim::Constant { constant, .. } => constant_definition(*constant).to_string(),
             Claim::Coverage { .. } => {
                 "how often the interval of one study of that size holds the true slope".to_string()
+            }
+            Claim::Passes { .. } => {
+                "rows visited over the number of stored rows, per fit; uncertified fits count as \
+                 endless"
+                    .to_string()
             }
             Claim::SampleSize { window, .. } => {
                 format!(
@@ -284,6 +297,13 @@ pub(super) fn measures(plan: &Plan) -> String {
             "Coverage",
             "disjoint groups of replicates, one interval each; judged by the binomial law of \
              95 % coverage: holds if p ≥ 0.05, fails if p < 0.001",
+        ));
+    }
+    if has(|c| matches!(c, Claim::Passes { .. })) {
+        pairs.push((
+            "Passes",
+            "over all fits from one start each; holds if Wilson's intervals of the shares of fits \
+             within the two limits lie above 1/2 and 99/100, fails if one lies below",
         ));
     }
     let pairs: Vec<(String, String)> = pairs
