@@ -10,11 +10,13 @@
 //! methods are described in `docs/methods.md`.
 
 mod bounds;
+mod chart;
 mod em;
 mod gradient;
 mod multistart;
 mod newton;
 mod outcome;
+mod quadratic;
 mod start;
 
 pub use bounds::{Bounds, Centre, Limits};

@@ -1,9 +1,10 @@
 //! Projected Newton to a certified maximum.
 //!
-//! With M the observed information on the free coordinates (minus the Hessian
-//! where that is positive definite, the outer product of scores otherwise) the
-//! step is M^-1 s, projected to the box, halved until the likelihood rises
-//! enough. Coordinates on a bound whose score points outwards are held.
+//! Where minus the Hessian M is positive definite on the free coordinates the
+//! step is M^-1 s, elsewhere that of a trust region, which leaves a saddle along
+//! the direction of negative curvature ([`super::quadratic`]). Near-equal experts
+//! are moved along the curved ridge that they make ([`super::chart`]).
+//! Coordinates on a bound whose score points outwards are held.
 //!
 //! The likelihood of an absolute-value gate (or of ReLU experts) has a kink in
 //! the parameters for every row, and the maximum may sit on one, where no score
@@ -13,11 +14,12 @@
 //! (the bundle idea of Lemarechal 1975).
 
 use super::bounds::Bounds;
+use super::chart::{Atlas, Chart, Motion};
 use super::outcome::{Effort, Outcome, Stop};
+use super::quadratic::{Quadratic, Step};
 use crate::backend::{Backend, Derivatives};
-use crate::model::{Data, ExpertKind, GateKind, Layout, Parameters, Response};
-use crate::num::dense::Factor;
-use ndarray::{Array1, Array2};
+use crate::model::{Data, Expert, ExpertKind, GateKind, Layout, Parameters, Response};
+use ndarray::Array1;
 
 /// When the polish is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +35,7 @@ pub struct NewtonOptions {
 impl Default for NewtonOptions {
     fn default() -> Self {
         NewtonOptions {
-            max_iterations: 100,
+            max_iterations: 200,
             scaled_score: 1e-3,
             gain: 1e-6,
         }
@@ -46,6 +48,9 @@ impl Default for NewtonOptions {
 const SUFFICIENT: f64 = 0.1;
 /// Halvings of one step.
 const MAX_HALVINGS: usize = 30;
+/// Least and largest first radius in units of n^(1/2), where the model is not
+/// concave: |D d| is then the distance in units of one row's information.
+const FIRST_RADIUS: [f64; 2] = [0.1, 1.0];
 /// A step shorter than this fraction, at a kinked likelihood, means that a kink
 /// is in the way.
 const SHORT_STEP: f64 = 0.3;
@@ -74,7 +79,8 @@ pub fn polish(
         bounds,
         template: start,
         effort: Effort::default(),
-        has_kinks: has_kinks(start),
+        kinks: Kinks::new(start, data),
+        atlas: Atlas::new(start, &layout, bounds, data),
     };
     let mut state = climb.state(packed);
     let (stop, scaled_score) = climb.run(&mut state, options);
@@ -88,20 +94,51 @@ pub fn polish(
     }
 }
 
-/// True if the likelihood has kinks in the parameters.
-fn has_kinks(parameters: &Parameters) -> bool {
-    let by_gate = matches!(
-        parameters.gate.kind,
-        GateKind::Competition {
-            response: Response::Absolute,
-            ..
+/// Where the likelihood has kinks in the parameters: where a mean is zero under
+/// the absolute response, or a ReLU's predictor is, at a row.
+struct Kinks<'a> {
+    data: &'a Data,
+    at_zero_means: bool,
+    experts: Vec<usize>,
+}
+
+impl<'a> Kinks<'a> {
+    fn new(parameters: &Parameters, data: &'a Data) -> Self {
+        let at_zero_means = matches!(
+            parameters.gate.kind,
+            GateKind::Competition {
+                response: Response::Absolute,
+                ..
+            }
+        );
+        let experts = parameters.experts.iter().enumerate();
+        let kinked = experts.filter(|(_, e)| at_zero_means || e.kind == ExpertKind::Relu);
+        Kinks {
+            data,
+            at_zero_means,
+            experts: kinked.map(|(i, _)| i).collect(),
         }
-    );
-    by_gate
-        || parameters
-            .experts
-            .iter()
-            .any(|e| e.kind == ExpertKind::Relu)
+    }
+
+    fn any(&self) -> bool {
+        !self.experts.is_empty()
+    }
+
+    /// True if one lies between two points.
+    fn between(&self, from: &Parameters, to: &Parameters) -> bool {
+        let mut x = vec![0.0; self.data.dimension()];
+        self.any()
+            && (0..self.data.len()).any(|row| {
+                self.data.read_row(row, &mut x);
+                self.experts.iter().any(|&i| {
+                    let [from, to] = [from, to].map(|p| &p.experts[i]);
+                    let differ =
+                        |of: fn(&Expert, &[f64]) -> f64| (of(from, &x) > 0.0) != (of(to, &x) > 0.0);
+                    (self.at_zero_means && differ(Expert::mean))
+                        || (from.kind == ExpertKind::Relu && differ(Expert::predictor))
+                })
+            })
+    }
 }
 
 struct State {
@@ -123,38 +160,8 @@ struct Climb<'a> {
     bounds: &'a Bounds,
     template: &'a Parameters,
     effort: Effort,
-    has_kinks: bool,
-}
-
-/// The information on the free coordinates, factored.
-struct Metric {
-    free: Vec<usize>,
-    factor: Factor,
-    /// False where minus the Hessian is not positive definite: such a point is
-    /// no certified maximum, however small its score.
-    concave: bool,
-}
-
-impl Metric {
-    fn restrict(&self, v: &Array1<f64>) -> Array1<f64> {
-        self.free.iter().map(|&j| v[j]).collect()
-    }
-
-    /// sqrt(v' M^-1 v)
-    fn length(&self, v: &Array1<f64>) -> f64 {
-        let white = self.factor.whiten(&self.restrict(v));
-        white.dot(&white).sqrt()
-    }
-
-    /// M^-1 v on all coordinates, 0 on those held.
-    fn step(&self, v: &Array1<f64>) -> Array1<f64> {
-        let mut step = Array1::zeros(v.len());
-        let solved = self.factor.solve(&self.restrict(v));
-        for (&j, value) in self.free.iter().zip(&solved) {
-            step[j] = *value;
-        }
-        step
-    }
+    kinks: Kinks<'a>,
+    atlas: Atlas<'a>,
 }
 
 impl Climb<'_> {
@@ -178,6 +185,8 @@ impl Climb<'_> {
         let mut bundle: Vec<Gathered> = Vec::new();
         let mut scaled_score = f64::NAN;
         let mut fruitless = 0;
+        let mut scale = vec![0.0; state.packed.len()];
+        let mut radius = f64::INFINITY;
         let finite = |d: &Derivatives| {
             d.log_likelihood.is_finite() && d.gradient.iter().all(|v| v.is_finite())
         };
@@ -185,34 +194,60 @@ impl Climb<'_> {
             return (Stop::NonFinite { iteration: 0 }, scaled_score);
         }
         for iteration in 1..=options.max_iterations {
-            let Some(metric) = self.metric(state) else {
+            let chart = self.atlas.chart(&state.packed, &state.derivatives.gradient);
+            let Some(observed) = self.quadratic(state, None, &mut scale) else {
                 return (Stop::Singular { iteration }, scaled_score);
             };
-            bundle.retain(|g| self.explains(g, state, &metric, 0.5 * options.gain));
+            bundle.retain(|g| self.explains(g, state, &observed, 0.5 * options.gain));
             bundle.drain(..bundle.len().saturating_sub(BUNDLE));
-            let score = shortest_in_hull(&metric, &state.derivatives.gradient, &bundle);
-            scaled_score = metric.length(&score);
+            let score = shortest_in_hull(&observed, &state.derivatives.gradient, &bundle);
+            scaled_score = observed.scaled_length(&score);
             let stationary = scaled_score <= options.scaled_score;
-            let smooth = metric.length(&state.derivatives.gradient) <= options.scaled_score;
-            if stationary && last_gain <= options.gain {
-                let stop = match (metric.concave, smooth) {
-                    (false, _) => Stop::Saddle,
-                    (true, true) => Stop::Converged,
-                    (true, false) => Stop::ConvergedAtKink,
+            let smooth =
+                observed.scaled_length(&state.derivatives.gradient) <= options.scaled_score;
+            if stationary && observed.concave && last_gain <= options.gain {
+                let stop = match smooth {
+                    true => Stop::Converged,
+                    false => Stop::ConvergedAtKink,
                 };
                 return (stop, scaled_score);
             }
             self.effort.newton += 1;
-            let direction = metric.step(&score);
-            if smooth && metric.concave && self.last_step(state, &direction, options.gain) {
+            let curved = match chart.is_straight() {
+                true => None,
+                false => self.quadratic(state, Some(&chart), &mut scale),
+            };
+            let model = curved.as_ref().unwrap_or(&observed);
+            if !model.concave && radius.is_infinite() {
+                let unit = self.data.sample_size().sqrt();
+                let natural = model.natural_radius(&score);
+                radius = natural.clamp(FIRST_RADIUS[0] * unit, FIRST_RADIUS[1] * unit);
+            }
+            // Kinks, not bends, cut steps short where the model is concave.
+            let reach = match self.kinks.any() && model.concave && chart.is_straight() {
+                true => f64::INFINITY,
+                false => radius,
+            };
+            let step = model.step(&score, reach);
+            if smooth
+                && observed.concave
+                && chart.is_straight()
+                && self.last_step(state, &step.direction, options.gain)
+            {
                 return (Stop::Converged, scaled_score);
             }
-            let search = self.line_search(state, &direction, scaled_score);
+            let mut search = Search::default();
+            if !self.kinks.any() || (!chart.is_straight() && bundle.is_empty()) {
+                search = self.trust_region(state, &chart, model, &mut radius);
+            }
+            if self.kinks.any() && search.accepted.is_none() {
+                search = self.line_search(state, &chart, &step, &mut radius);
+            }
             // A short or fruitless step at a kinked likelihood: a kink is in the
             // way, and the scores on both sides of it say where to go.
-            let gain = search.gain(state);
+            let gain = search.gain;
             let blocked = search.fraction < SHORT_STEP || gain <= options.gain;
-            if !self.has_kinks || !blocked {
+            if !self.kinks.any() || !blocked {
                 bundle.clear();
             } else {
                 bundle.extend(search.rejected);
@@ -221,7 +256,7 @@ impl Climb<'_> {
                 Some(next) => {
                     last_gain = gain;
                     fruitless = 0;
-                    if self.has_kinks && blocked {
+                    if self.kinks.any() && blocked {
                         bundle.push(Gathered {
                             packed: state.packed.clone(),
                             log_likelihood: state.derivatives.log_likelihood,
@@ -231,12 +266,12 @@ impl Climb<'_> {
                     *state = next;
                 }
                 // The scores of a kink are gathered one by one; a jump has none.
-                None if self.has_kinks && fruitless < BUNDLE => {
+                None if self.kinks.any() && fruitless < BUNDLE => {
                     last_gain = 0.0;
                     fruitless += 1;
                 }
                 // Nothing is left to gain but rounding.
-                None if stationary && metric.concave => return (Stop::Converged, scaled_score),
+                None if stationary && observed.concave => return (Stop::Converged, scaled_score),
                 None if stationary => return (Stop::Saddle, scaled_score),
                 None => return (Stop::NoAscent, scaled_score),
             }
@@ -244,10 +279,35 @@ impl Climb<'_> {
         (Stop::MaxIterations, scaled_score)
     }
 
+    /// The quadratic model in packed coordinates, or in those of a chart.
+    fn quadratic(
+        &self,
+        state: &State,
+        chart: Option<&Chart>,
+        scale: &mut [f64],
+    ) -> Option<Quadratic> {
+        let Derivatives {
+            gradient, hessian, ..
+        } = &state.derivatives;
+        let (bounds, packed) = (self.bounds, &state.packed);
+        match chart {
+            None => Quadratic::new(bounds, packed, gradient, hessian, scale),
+            Some(chart) => {
+                let bent = hessian + &chart.bend(packed, gradient);
+                Quadratic::new(bounds, packed, gradient, &bent, scale)
+            }
+        }
+    }
+
     /// Takes the step from a point whose score is below tolerance, if its gain is
     /// too; the likelihood alone tells, at less than half the cost of derivatives.
     fn last_step(&mut self, state: &mut State, direction: &Array1<f64>, gain: f64) -> bool {
-        let packed = self.stepped(state, direction, 1.0);
+        if rounding(state) > 0.1 * gain {
+            return false;
+        }
+        let moved = state.packed.iter().zip(direction).map(|(p, d)| p + d);
+        let mut packed: Vec<f64> = moved.collect();
+        self.bounds.project(&mut packed);
         self.effort.rows += self.data.len();
         let value = self
             .backend
@@ -261,125 +321,116 @@ impl Climb<'_> {
         small
     }
 
-    /// The point `fraction` of the way along `direction`, projected to the box.
-    fn stepped(&self, state: &State, direction: &Array1<f64>, fraction: f64) -> Vec<f64> {
-        let moved = state.packed.iter().zip(direction);
-        let mut packed: Vec<f64> = moved.map(|(p, d)| p + fraction * d).collect();
+    /// The point `fraction` of the way along a step, projected to the box.
+    fn stepped(&self, state: &State, chart: &Chart, step: &Step, fraction: f64) -> Vec<f64> {
+        let mut packed = chart.curve(&state.packed, &step.direction, fraction);
         self.bounds.project(&mut packed);
+        // A step that ends on a bound ends there exactly, so that it holds.
+        for (j, value) in packed.iter_mut().enumerate() {
+            let end = state.packed[j] + fraction * step.direction[j];
+            for bound in [self.bounds.low[j], self.bounds.high[j]] {
+                if (end - bound).abs() <= 1e-12 * (1.0 + bound.abs()) {
+                    *value = bound;
+                }
+            }
+        }
         packed
-    }
-
-    /// The point where `direction` first leaves the box, if it does so before
-    /// its end. Projection bends a step, and close to a bound the bent step may
-    /// not ascend; the straight one does.
-    fn first_bound(&self, state: &State, direction: &Array1<f64>) -> Option<Vec<f64>> {
-        let bound = |j: usize| match direction[j] > 0.0 {
-            true => self.bounds.high[j],
-            false => self.bounds.low[j],
-        };
-        let (hit, fraction) = (0..direction.len())
-            .filter(|&j| direction[j] != 0.0)
-            .map(|j| (j, (bound(j) - state.packed[j]) / direction[j]))
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .filter(|(_, fraction)| *fraction < 1.0)?;
-        let mut packed = self.stepped(state, direction, fraction);
-        packed[hit] = bound(hit);
-        Some(packed)
-    }
-
-    /// The information on the coordinates that may move.
-    fn metric(&mut self, state: &State) -> Option<Metric> {
-        let derivatives = &state.derivatives;
-        let gradient = &derivatives.gradient;
-        let free: Vec<usize> = (0..gradient.len())
-            .filter(|&j| !self.bounds.blocks(&state.packed, j, gradient[j]))
-            .collect();
-        let restrict = |m: &Array2<f64>, sign: f64| {
-            Array2::from_shape_fn((free.len(), free.len()), |(a, b)| {
-                sign * m[[free[a], free[b]]]
-            })
-        };
-        let observed = restrict(&derivatives.hessian, -1.0);
-        // A singular information (an over-specified fit on its ridge) is concave
-        // up to rounding: as much ridge as rounding explains.
-        for ridge in [0.0, 1e-9] {
-            let mut repaired = observed.clone();
-            repaired.diag_mut().map_inplace(|v| *v += ridge * v.abs());
-            if let Some(factor) = Factor::new(&repaired) {
-                return Some(Metric {
-                    free,
-                    factor,
-                    concave: true,
-                });
-            }
-        }
-        // Not concave here: the outer product, with as little ridge as it takes.
-        self.effort.rows += self.data.len();
-        let parameters = self.parameters(&state.packed);
-        let outer = restrict(&self.backend.score_outer(&parameters, self.data), 1.0);
-        let largest = outer.diag().iter().fold(0.0f64, |m, v| m.max(*v));
-        let mut ridge = 1e-10;
-        while ridge <= 1.0 {
-            let mut repaired = outer.clone();
-            repaired
-                .diag_mut()
-                .map_inplace(|v| *v += ridge * v.max(1e-8 * largest));
-            if let Some(factor) = Factor::new(&repaired) {
-                return Some(Metric {
-                    free,
-                    factor,
-                    concave: false,
-                });
-            }
-            ridge *= 100.0;
-        }
-        None
     }
 
     /// True if the quadratic expansion at the gathered point explains the
     /// likelihood here: its score then belongs to the surroundings of this point
     /// as far as `gain` can tell (the linearisation error of bundle methods).
-    fn explains(&self, gathered: &Gathered, state: &State, metric: &Metric, gain: f64) -> bool {
+    fn explains(&self, gathered: &Gathered, state: &State, model: &Quadratic, gain: f64) -> bool {
         let step: Array1<f64> = state
             .packed
             .iter()
             .zip(&gathered.packed)
             .map(|(here, there)| here - there)
             .collect();
-        let curvature = metric.factor.norm_sq(&metric.restrict(&step));
+        let curvature = model.norm_sq(&step);
         let expected = gathered.log_likelihood + gathered.score.dot(&step) - 0.5 * curvature;
         (expected - state.derivatives.log_likelihood).abs() <= gain
     }
 
-    fn line_search(&mut self, state: &State, direction: &Array1<f64>, scaled: f64) -> Search {
-        let start = state.derivatives.log_likelihood;
-        let rounding = 1e-13 * (1.0 + start.abs());
-        let mut fraction = 1.0;
-        let mut rejected = None;
-        for halving in 0..MAX_HALVINGS {
-            let packed = self.stepped(state, direction, fraction);
+    /// The model's step in a ball that shrinks until the likelihood rises as
+    /// promised, and grows while it does.
+    fn trust_region(
+        &mut self,
+        state: &State,
+        chart: &Chart,
+        model: &Quadratic,
+        radius: &mut f64,
+    ) -> Search {
+        for _ in 0..MAX_HALVINGS {
+            let step = model.step(&state.derivatives.gradient, *radius);
+            let packed = self.stepped(state, chart, &step, 1.0);
             if packed == state.packed {
                 break;
             }
-            let enough = SUFFICIENT * fraction * scaled * scaled;
-            // The first trial is nearly always taken: compute its derivatives
-            // at once. Later ones are judged by the likelihood alone.
-            if halving > 0 && !self.has_kinks {
-                self.effort.rows += self.data.len();
-                let value = self
-                    .backend
-                    .log_likelihood(&self.parameters(&packed), self.data);
-                if value.is_nan() || value - start < enough - rounding {
-                    fraction *= 0.5;
-                    continue;
-                }
-            }
             let next = self.state(packed);
-            let gain = next.derivatives.log_likelihood - start;
+            let gain = self.gain(state, &next, chart, &step, 1.0);
+            let promise = step.promise(1.0);
             let finite = next.derivatives.gradient.iter().all(|v| v.is_finite());
-            if finite && gain >= enough - rounding {
+            if finite && gain >= SUFFICIENT * promise - rounding(state).min(1e-9) {
+                let kept = gain / promise;
+                if kept > 0.5 {
+                    *radius = radius.max(2.0 * step.length);
+                } else if kept < 0.25 {
+                    *radius = 0.5 * step.length;
+                }
                 return Search {
                     accepted: Some(next),
+                    gain,
+                    rejected: None,
+                    fraction: 1.0,
+                };
+            }
+            // Near a kink no ball is small enough.
+            if self.kinks.between(
+                &self.parameters(&state.packed),
+                &self.parameters(&next.packed),
+            ) {
+                break;
+            }
+            // The maximum of the parabola through both points.
+            let fraction = 0.5 * step.slope / (step.slope - gain);
+            *radius = step.length
+                * if finite {
+                    fraction.clamp(0.1, 0.5)
+                } else {
+                    0.1
+                };
+        }
+        Search::default()
+    }
+
+    /// Halves a step until the likelihood rises enough.
+    fn line_search(
+        &mut self,
+        state: &State,
+        chart: &Chart,
+        step: &Step,
+        radius: &mut f64,
+    ) -> Search {
+        let mut fraction = 1.0;
+        let mut rejected = None;
+        for _ in 0..MAX_HALVINGS {
+            let packed = self.stepped(state, chart, step, fraction);
+            if packed == state.packed {
+                break;
+            }
+            let rise = fraction * (step.slope - 0.5 * fraction * step.curvature.min(0.0));
+            let next = self.state(packed);
+            let gain = self.gain(state, &next, chart, step, fraction);
+            let finite = next.derivatives.gradient.iter().all(|v| v.is_finite());
+            if finite && gain >= SUFFICIENT * rise - rounding(state) {
+                *radius = match fraction < 1.0 {
+                    true => fraction * step.length,
+                    false => radius.max(2.0 * step.length),
+                };
+                return Search {
+                    accepted: Some(next),
+                    gain,
                     rejected,
                     fraction,
                 };
@@ -391,54 +442,75 @@ impl Climb<'_> {
                     score: next.derivatives.gradient,
                 });
             }
-            if self.has_kinks && fraction * scaled * scaled < 1e-9 {
+            if fraction * step.slope < 1e-9 {
                 break;
             }
             fraction *= 0.5;
         }
-        // A bound within rounding of the point: go there, and hold it next time.
-        let accepted = self
-            .first_bound(state, direction)
-            .filter(|packed| *packed != state.packed)
-            .map(|packed| self.state(packed))
-            .filter(|next| next.derivatives.log_likelihood >= start - rounding);
         Search {
-            accepted,
             rejected,
-            fraction: 0.0,
+            ..Search::default()
         }
+    }
+
+    /// The gain in log-likelihood along a curve. Where the difference of two sums
+    /// drowns in their rounding, the integral of the slope (Hermite's rule, exact
+    /// for polynomials of degree 4); but not across a kink.
+    fn gain(&self, from: &State, to: &State, chart: &Chart, step: &Step, fraction: f64) -> f64 {
+        let difference = to.derivatives.log_likelihood - from.derivatives.log_likelihood;
+        let rounding = rounding(from);
+        let told = difference.is_nan() || difference.abs() > rounding;
+        let crossed = || {
+            let ends = [from, to].map(|at| self.parameters(&at.packed));
+            self.kinks.between(&ends[0], &ends[1])
+        };
+        if told || crossed() {
+            return difference;
+        }
+        let motion = |time: f64| chart.motion(&from.packed, &step.direction, time);
+        // Slope and bend of the log-likelihood in the curve's time.
+        let along = |at: &State, motion: Motion| {
+            let Motion {
+                velocity,
+                acceleration,
+            } = motion;
+            let Derivatives {
+                gradient, hessian, ..
+            } = &at.derivatives;
+            let bend = gradient.dot(&acceleration) + velocity.dot(&hessian.dot(&velocity));
+            (gradient.dot(&velocity), bend)
+        };
+        let (first, last) = (along(from, motion(0.0)), along(to, motion(fraction)));
+        fraction * (0.5 * (first.0 + last.0) + fraction * (first.1 - last.1) / 12.0)
     }
 }
 
+/// Differences of log-likelihoods below this may be rounding.
+fn rounding(state: &State) -> f64 {
+    1e-13 * (1.0 + state.derivatives.log_likelihood.abs())
+}
+
+/// What became of a step.
+#[derive(Default)]
 struct Search {
     accepted: Option<State>,
+    /// Gain in log-likelihood of the accepted step; 0 if there is none.
+    gain: f64,
     /// The last point that did not raise the likelihood enough.
     rejected: Option<Gathered>,
     fraction: f64,
 }
 
-impl Search {
-    /// Gain in log-likelihood of the accepted step; 0 if there is none.
-    fn gain(&self, from: &State) -> f64 {
-        self.accepted.as_ref().map_or(0.0, |next| {
-            next.derivatives.log_likelihood - from.derivatives.log_likelihood
-        })
-    }
-}
-
 /// The shortest vector of the convex hull of `own` and the gathered scores, in
 /// the metric M^-1, by pairwise exchange of weight (sequential minimal steps).
-fn shortest_in_hull(metric: &Metric, own: &Array1<f64>, bundle: &[Gathered]) -> Array1<f64> {
+fn shortest_in_hull(model: &Quadratic, own: &Array1<f64>, bundle: &[Gathered]) -> Array1<f64> {
     if bundle.is_empty() {
         return own.clone();
     }
     let scores: Vec<&Array1<f64>> = std::iter::once(own)
         .chain(bundle.iter().map(|g| &g.score))
         .collect();
-    let white: Vec<Array1<f64>> = scores
-        .iter()
-        .map(|s| metric.factor.whiten(&metric.restrict(s)))
-        .collect();
+    let white: Vec<Array1<f64>> = scores.iter().map(|s| model.whiten(s)).collect();
     let mut share = vec![0.0; scores.len()];
     share[0] = 1.0;
     let mut sum = white[0].clone();

@@ -20,8 +20,8 @@ pub enum Stop {
     /// No step along the search direction raises the likelihood, although the
     /// score is above tolerance: a jump of a top-K likelihood, or rounding.
     NoAscent,
-    /// The score is below tolerance, but the likelihood is not concave there: a
-    /// saddle, such as experts that started equal.
+    /// The score is below tolerance, but the likelihood is not concave there, and
+    /// no step along its curvature raises it.
     Saddle,
     /// An EM step would lower the log-likelihood beyond rounding, even halved.
     Decreased {

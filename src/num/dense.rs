@@ -1,7 +1,7 @@
 //! Small dense symmetric systems, on LAPACK through ndarray-linalg.
 
 use ndarray::{Array1, Array2};
-use ndarray_linalg::{Cholesky, Diag, SolveTriangular, UPLO};
+use ndarray_linalg::{Cholesky, Diag, Eigh, SolveTriangular, UPLO};
 
 /// OpenBLAS's own threads would only stand in the way of those that run whole
 /// fits: the systems here have a few dozen unknowns.
@@ -63,6 +63,33 @@ impl Factor {
         upper
             .solve_triangular(UPLO::Upper, Diag::NonUnit, &self.whiten(v))
             .expect("a Cholesky factor has a positive diagonal")
+    }
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix.
+#[derive(Clone, Debug)]
+pub struct SymmetricEigen {
+    /// In ascending order.
+    pub values: Array1<f64>,
+    /// One per column, orthonormal.
+    pub vectors: Array2<f64>,
+}
+
+impl SymmetricEigen {
+    /// Decomposes `matrix` = V diag(values) V'; `None` if it holds a value that is
+    /// not finite.
+    pub fn new(matrix: &Array2<f64>) -> Option<Self> {
+        if matrix.iter().any(|v| !v.is_finite()) {
+            return None;
+        }
+        if matrix.is_empty() {
+            return Some(SymmetricEigen {
+                values: Array1::zeros(0),
+                vectors: matrix.clone(),
+            });
+        }
+        let (values, vectors) = matrix.eigh(UPLO::Lower).ok()?;
+        Some(SymmetricEigen { values, vectors })
     }
 }
 
