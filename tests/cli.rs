@@ -259,6 +259,34 @@ fn a_sample_on_a_lattice_is_the_counts_of_its_cells_at_any_size() {
 }
 
 #[test]
+fn a_study_may_fit_more_experts_than_the_truth_has_and_count_passes() {
+    let place = Workplace::new();
+    let study = STUDY
+        .replace("gain = 0.5", "gain = 0.5\ncopies = [2, 1]")
+        .replace(
+            "coefficient = 10.0",
+            "coefficient = 1.0\ncentre = \"truth\"",
+        )
+        .replace("variance = [0.01, 10.0]", "variance = [0.25, 4.0]")
+        + "[[claim]]\nkind = \"passes\"\nmedian = 100\npercentile_99 = 500\n";
+    place.write("tiny.toml", &study);
+    let out = place.succeed("run tiny.toml --smoke");
+    assert!(out.contains("at most 100 in the median"), "{out}");
+    assert!(out.contains("11 free parameters"), "{out}");
+    assert!(!out.contains("tr(I n Cov)"), "{out}");
+    let constant = "[[claim]]\nkind = \"constant\"\ntheorem = \"Wilks\"\n\
+                    constant = \"likelihood_ratio\"\ntolerance = 0.1\n";
+    place.write("tiny.toml", &(study + constant));
+    let refused = place.run("plan tiny.toml");
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.err.contains("own number of experts"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
 fn a_sample_ends_when_its_reader_goes_away() {
     let place = Workplace::new();
     let mut child = place
@@ -447,6 +475,46 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
         ("n = [50, 100]", "n = [0, 100]", ["tiny.toml:10:", "grid.n"]),
         ("n = [50, 100]", "n = [50, 50]", ["tiny.toml:10:", "grid.n"]),
         ("n = [50, 100]", "n = []", ["tiny.toml:10:", "grid.n"]),
+        (
+            "n = [50, 100]",
+            "n = [50, 100, 2000000000]",
+            ["tiny.toml:10:", "but on a lattice"],
+        ),
+        (
+            "n = [50, 100]",
+            "n = [50, 100, 2000000000000]",
+            ["tiny.toml:10:", "10^12"],
+        ),
+        (
+            "gain = 0.5",
+            "gain = 0.5\ncopies = [2]",
+            ["tiny.toml:21:", "fit.copies"],
+        ),
+        (
+            "gain = 0.5",
+            "gain = 0.5\ncopies = [2, 0]",
+            ["tiny.toml:21:", "fit.copies"],
+        ),
+        (
+            "gain = 0.5",
+            "gain = 0.5\ncopies = 3",
+            ["tiny.toml:21:", "copies"],
+        ),
+        (
+            "coefficient = 10.0",
+            "coefficient = 10.0\ncentre = \"zero\"",
+            ["tiny.toml:24:", "zero"],
+        ),
+        (
+            "variance = [0.01, 10.0]",
+            "variance = [2.0, 10.0]\ncentre = \"truth\"",
+            ["tiny.toml", "fit.limits.variance"],
+        ),
+        (
+            "kind = \"slope\"",
+            "kind = \"passes\"",
+            ["tiny.toml:27:", "median"],
+        ),
         ("n = [50, 100]", "n = \"many\"", ["tiny.toml:10:", "`n`"]),
         (
             "n = [50, 100]",

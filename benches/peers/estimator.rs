@@ -3,27 +3,12 @@
 use crate::common::{dense, mixture};
 use ndarray::{Array1, Array2};
 use smoe_lab::backend::Cpu;
-use smoe_lab::fit::{
-    Bounds, Centre, Limits, Method, NewtonOptions, Options, Outcome, Start, StartContext, maximise,
-};
+use smoe_lab::fit::{Bounds, Centre, Limits, Options, Outcome, Start, StartContext, maximise};
 use smoe_lab::model::{
     Data, Expert, ExpertGate, ExpertKind, GateKind, InputLaw, Model, Parameters, VarianceStructure,
 };
 use smoe_lab::num::dense::solve_ridged;
 use smoe_lab::rng::{Purpose, Stream};
-
-/// The estimator of every measured fit.
-const OPTIONS: Options = Options {
-    method: Method::Em,
-    max_iterations: 500,
-    gain: 0.1,
-    pilot_rows: None,
-    newton: NewtonOptions {
-        max_iterations: 100,
-        scaled_score: 1e-3,
-        gain: 1e-6,
-    },
-};
 
 /// A box so wide that no maximum is near its boundary.
 pub fn bounds(template: &Parameters) -> Bounds {
@@ -39,9 +24,15 @@ pub fn bounds(template: &Parameters) -> Bounds {
     limits.bounds(&template.layout())
 }
 
-/// The fit that is measured.
+/// The fit that is measured: with the options that the library recommends.
 pub fn estimate(data: &Data, start: &Parameters) -> Outcome {
-    maximise(&Cpu::new(), data, start, &bounds(start), &OPTIONS)
+    maximise(
+        &Cpu::new(),
+        data,
+        start,
+        &bounds(start),
+        &Options::default(),
+    )
 }
 
 /// The start all peers have: least squares in each part of the rows, the part's

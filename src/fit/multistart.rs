@@ -40,6 +40,21 @@ pub struct Options {
     pub newton: NewtonOptions,
 }
 
+/// Two EM iterations, then the polish: from poor starts (least squares in parts
+/// with 40 % wrong labels, random lines) this reaches the maximum that EM alone
+/// reaches, as often, in 10 to 20 passes instead of 30 to 200.
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            method: Method::Em,
+            max_iterations: 2,
+            gain: 0.1,
+            pilot_rows: None,
+            newton: NewtonOptions::default(),
+        }
+    }
+}
+
 /// Runs the estimator from one starting point.
 pub fn maximise(
     backend: &dyn Backend,
