@@ -457,3 +457,144 @@ impl Chart<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, Cpu};
+    use crate::model::{Model, draw_sample, read_model};
+    use crate::rng::{Purpose, Stream};
+
+    fn model(name: &str) -> Model {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        read_model(&folder.join(format!("sims/truths/{name}.toml"))).unwrap()
+    }
+
+    /// A point with a pair of near experts, a wide box, and a step.
+    fn near(model: &Model, copies: &[usize]) -> (Parameters, Vec<f64>, Bounds, Array1<f64>) {
+        let template = model.parameters.split(copies).unwrap();
+        let mut packed = template.layout().pack(&template);
+        let bounds = Bounds {
+            low: packed.iter().map(|v| v - 5.0).collect(),
+            high: packed.iter().map(|v| v + 5.0).collect(),
+        };
+        let wave = |j: usize, frequency: f64| (1.0 + frequency * j as f64).sin();
+        for (j, value) in packed.iter_mut().enumerate() {
+            *value += 0.05 * wave(j, 1.7);
+        }
+        let step = (0..packed.len()).map(|j| 0.1 * wave(j, 2.9)).collect();
+        (template, packed, bounds, step)
+    }
+
+    #[test]
+    fn the_bend_is_the_second_derivative_along_curves() {
+        for name in ["s4-absolute", "s5-softmax", "s6-softplus"] {
+            for copies in [[2, 1], [1, 2], [2, 2]] {
+                let model = model(name);
+                let (template, packed, bounds, step) = near(&model, &copies);
+                let stream = Stream::named(1, "chart", 0, Purpose::Data);
+                let data = draw_sample(&model, 0, 1000, &stream);
+                let layout = template.layout();
+                let here = Cpu::new().derivatives(&layout.unpack(&template, &packed), &data);
+                let atlas = Atlas::new(&template, &layout, &bounds, &data);
+                let chart = atlas.chart(&packed, &here.gradient);
+                assert!(!chart.is_straight());
+                let value = |time: f64| {
+                    let moved = chart.curve(&packed, &step, time);
+                    Cpu::new().log_likelihood(&layout.unpack(&template, &moved), &data)
+                };
+                let h = 1e-3;
+                let slope = (value(h) - value(-h)) / (2.0 * h);
+                let second = (value(h) - 2.0 * value(0.0) + value(-h)) / (h * h);
+                let matrix = &here.hessian + &chart.bend(&packed, &here.gradient);
+                let predicted = step.dot(&matrix.dot(&step));
+                assert!((slope - here.gradient.dot(&step)).abs() < 1e-3 * (1.0 + slope.abs()));
+                let error = (second - predicted).abs();
+                assert!(
+                    error < 1e-3 * (1.0 + second.abs()),
+                    "{name} {copies:?}: {second} {predicted}"
+                );
+            }
+        }
+    }
+
+    /// Along the share alone, mass, means and second moments of the pair stay.
+    #[test]
+    fn the_share_leaves_the_moments_alone() {
+        let model = model("s5-softmax");
+        let (template, packed, bounds, _) = near(&model, &[2, 1]);
+        let layout = template.layout();
+        let stream = Stream::named(1, "chart", 0, Purpose::Data);
+        let data = draw_sample(&model, 0, 1000, &stream);
+        let atlas = Atlas::new(&template, &layout, &bounds, &data);
+        let chart = atlas.chart(&packed, &Array1::zeros(packed.len()));
+        let [pair] = chart.pairs.as_slice() else {
+            panic!("one pair");
+        };
+        // The velocity of the share: c, m and s rest.
+        let at = pair.state(&packed);
+        let mut step = Array1::zeros(packed.len());
+        step[pair.weights[0]] = at.q;
+        step[pair.weights[1]] = -at.p;
+        for &[a, b] in &pair.twins {
+            let s = (at.p * at.q).sqrt() * (packed[a] - packed[b]);
+            step[a] = -0.5 * (-0.5 * at.l).exp() * s;
+            step[b] = -0.5 * (0.5 * at.l).exp() * s;
+        }
+        let moved = chart.curve(&packed, &step, 0.7);
+        let moments = |v: &[f64]| -> Vec<f64> {
+            let [i, j] = pair.weights;
+            let (wi, wj) = (v[i].exp(), v[j].exp());
+            let mut found = vec![wi + wj];
+            for &[a, b] in &pair.twins {
+                found.push(wi * v[a] + wj * v[b]);
+                for &[c, d] in &pair.twins {
+                    found.push(wi * v[a] * v[c] + wj * v[b] * v[d]);
+                }
+            }
+            found
+        };
+        assert!((moved[pair.weights[0]] - packed[pair.weights[0]]).abs() > 0.1);
+        for (before, after) in moments(&packed).iter().zip(moments(&moved)) {
+            assert!((before - after).abs() < 1e-12, "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn a_weight_that_a_step_takes_to_a_bound_arrives_there() {
+        let model = model("s6-softplus");
+        let (template, packed, bounds, mut step) = near(&model, &[2, 1]);
+        let layout = template.layout();
+        let stream = Stream::named(1, "chart", 0, Purpose::Data);
+        let data = draw_sample(&model, 0, 1000, &stream);
+        let bias = layout.len() - 2;
+        assert_eq!(layout.coordinates()[bias], Coordinate::Bias(0));
+        step[bias] = bounds.low[bias] - packed[bias];
+        let atlas = Atlas::new(&template, &layout, &bounds, &data);
+        let chart = atlas.chart(&packed, &Array1::zeros(packed.len()));
+        let moved = chart.curve(&packed, &step, 1.0);
+        // But for what the exchanges take from both weights.
+        let error = moved[bias] - bounds.low[bias];
+        assert!(error.abs() < 0.02, "{error}");
+    }
+
+    #[test]
+    fn distant_experts_are_on_a_straight_chart() {
+        let model = model("s5-softmax");
+        let parameters = &model.parameters;
+        let layout = parameters.layout();
+        let bounds = Bounds {
+            low: vec![-9.0; layout.len()],
+            high: vec![9.0; layout.len()],
+        };
+        let stream = Stream::named(1, "chart", 0, Purpose::Data);
+        let data = draw_sample(&model, 0, 1000, &stream);
+        let atlas = Atlas::new(parameters, &layout, &bounds, &data);
+        let packed = layout.pack(parameters);
+        let chart = atlas.chart(&packed, &Array1::zeros(packed.len()));
+        assert!(chart.is_straight());
+        let step = Array1::from_elem(packed.len(), 0.5);
+        let moved = chart.curve(&packed, &step, 1.0);
+        assert!(packed.iter().zip(&moved).all(|(a, b)| *b == a + 0.5));
+    }
+}

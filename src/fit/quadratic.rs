@@ -316,3 +316,82 @@ fn shift_to_length(length: impl Fn(f64) -> f64, low: f64, size: f64, radius: f64
     }
     high
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn model(score: Array1<f64>, hessian: Array2<f64>, size: f64) -> Quadratic {
+        let bounds = Bounds {
+            low: vec![-size; 2],
+            high: vec![size; 2],
+        };
+        Quadratic::new(&bounds, &[0.0; 2], &score, &hessian, &mut [0.0; 2]).unwrap()
+    }
+
+    #[test]
+    fn a_concave_model_gives_newtons_step() {
+        let score = array![1.0, 2.0];
+        let model = model(score.clone(), array![[-2.0, 0.5], [0.5, -1.0]], 10.0);
+        assert!(model.concave);
+        let step = model.step(&score, f64::INFINITY);
+        let rest = &score + &array![[-2.0, 0.5], [0.5, -1.0]].dot(&step.direction);
+        assert!(rest.iter().all(|v| v.abs() < 1e-14));
+        assert!((step.promise(1.0) - 0.5 * model.scaled_length(&score).powi(2)).abs() < 1e-14);
+    }
+
+    #[test]
+    fn a_saddle_is_left_along_its_negative_curvature_as_far_as_the_ball_allows() {
+        let score = array![0.0, 0.0];
+        let model = model(score.clone(), array![[-1.0, 0.0], [0.0, 4.0]], 10.0);
+        assert!(!model.concave);
+        let step = model.step(&score, 1.0);
+        // D = (1, 2).
+        assert!(step.direction[0].abs() < 1e-12);
+        assert!((step.direction[1].abs() - 0.5).abs() < 1e-3);
+        assert!((step.length - 1.0).abs() < 1e-3 && step.promise(1.0) > 0.0);
+    }
+
+    #[test]
+    fn a_step_in_a_ball_is_the_best_on_its_circle() {
+        let score = array![1.0, 0.3];
+        let hessian = array![[-1.0, 0.2], [0.2, 0.7]];
+        let model = model(score.clone(), hessian.clone(), 10.0);
+        let step = model.step(&score, 0.5);
+        let best = step.promise(1.0);
+        let scale = [1.0, 0.7f64.sqrt()];
+        for k in 0..1000 {
+            let angle = std::f64::consts::TAU * f64::from(k) / 1000.0;
+            let d = array![angle.cos() / scale[0], angle.sin() / scale[1]] * 0.5;
+            let promise = score.dot(&d) + 0.5 * d.dot(&hessian.dot(&d));
+            assert!(promise <= best + 1e-3 * best.abs(), "{promise} {best}");
+        }
+    }
+
+    #[test]
+    fn a_step_stops_at_a_bound_and_goes_on_among_the_others() {
+        let score = array![4.0, 1.0];
+        let hessian = array![[-1.0, -0.5], [-0.5, -1.0]];
+        let step = model(score.clone(), hessian, 1.0).step(&score, f64::INFINITY);
+        assert_eq!(step.direction[0], 1.0);
+        // The maximum in the second coordinate, given the first.
+        assert!((step.direction[1] - 0.5).abs() < 1e-14);
+    }
+
+    #[test]
+    fn coordinates_on_a_bound_that_the_score_leaves_are_held() {
+        let bounds = Bounds {
+            low: vec![0.0, -1.0],
+            high: vec![1.0, 1.0],
+        };
+        let score = array![-3.0, 0.5];
+        let hessian = array![[5.0, 0.0], [0.0, -1.0]];
+        let model = Quadratic::new(&bounds, &[0.0, 0.0], &score, &hessian, &mut [0.0; 2]).unwrap();
+        assert!(model.concave);
+        assert_eq!(
+            model.step(&score, f64::INFINITY).direction,
+            array![0.0, 0.5]
+        );
+    }
+}

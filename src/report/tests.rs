@@ -132,7 +132,7 @@ fn rows(plan: &Plan, failed: u64) -> Vec<Row> {
                 converged: !fails,
                 detail: String::new(),
                 starts: format!(
-                    "perturbed-truth(0.1) -10 {stop}; random -10 {stop}; random -11 NoAscent"
+                    "perturbed-truth(0.1) -10 {stop} 9.00; random -10 {stop} 9.00; random -11 NoAscent 9.00"
                 ),
                 em: 5,
                 gradient: 0,
