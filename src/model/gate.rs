@@ -130,6 +130,33 @@ impl Response {
         }
     }
 
+    /// rho(t + step) - rho(t), to full relative accuracy however small the step.
+    fn increment(self, t: f64, step: f64) -> f64 {
+        match self {
+            Response::Absolute if t != 0.0 && t * (t + step) >= 0.0 => step.copysign(t * step),
+            Response::Absolute => (t + step).abs() - t.abs(),
+            Response::Softplus => (softplus_derivatives(t).1 * step.exp_m1()).ln_1p(),
+            Response::Square => step * (t + 0.5 * step),
+        }
+    }
+
+    /// log rho(t + step) - log rho(t), likewise.
+    fn log_increment(self, t: f64, step: f64) -> f64 {
+        // log |1 + u|, which ln_1p gives for u > -1 only.
+        let log_of_one_plus = |u: f64| {
+            if u > -1.0 {
+                u.ln_1p()
+            } else {
+                (1.0 + u).abs().ln()
+            }
+        };
+        match self {
+            Response::Absolute => log_of_one_plus(step / t),
+            Response::Softplus => (self.increment(t, step) / softplus_derivatives(t).0).ln_1p(),
+            Response::Square => 2.0 * log_of_one_plus(step / t),
+        }
+    }
+
     /// A score in the same order as rho that neither underflows nor ties where
     /// rho does not.
     #[inline]
@@ -188,6 +215,27 @@ impl GateKind {
         }
     }
 
+    /// The log-weight at `driver + step` minus that at `driver`, to full relative
+    /// accuracy however small the step: for mixtures so close that a difference
+    /// of log-weights would be rounding.
+    pub fn increment(self, driver: f64, step: f64) -> f64 {
+        match self {
+            GateKind::Competition {
+                response,
+                weights: Weights::Softmax,
+                kappa,
+            } => kappa * response.increment(driver, step),
+            GateKind::Competition {
+                response,
+                weights: Weights::Normalised,
+                ..
+            } => response.log_increment(driver, step),
+            GateKind::Softmax => step,
+            GateKind::Sigmoid => -Response::Softplus.increment(-driver, -step),
+            GateKind::Constant => 0.0,
+        }
+    }
+
     /// A number L such that the gate's part of the expected complete-data
     /// log-likelihood lies above its quadratic expansion with curvature -L in
     /// the expert's mean: the constant of a minorising step.
@@ -235,6 +283,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn increments_are_differences_of_log_weights_and_exact_for_small_steps(
+            t in -4.0f64..4.0, step in -1.0f64..1.0,
+        ) {
+            prop_assume!(t.abs() > 1e-2 && (t + step).abs() > 1e-2);
+            for kind in every_kind() {
+                let value = |u: f64| kind.log_weight(u).value;
+                let difference = value(t + step) - value(t);
+                prop_assert!((kind.increment(t, step) - difference).abs() < 1e-12, "{kind:?}");
+                // Two terms of the series leave a relative error of 1e-12 / t^2.
+                let small = 1e-6 * step;
+                let at = kind.log_weight(t);
+                let series = small * (at.first + 0.5 * small * at.second);
+                let error = (kind.increment(t, small) - series).abs();
+                prop_assert!(error <= 1e-11 / (t * t) * small.abs(), "{kind:?}");
+            }
+        }
+
         #[test]
         fn log_weight_derivatives_match_finite_differences(t in -4.0f64..4.0) {
             prop_assume!(t.abs() > 1e-2);

@@ -2,6 +2,7 @@
 
 pub mod dense;
 pub mod lanes;
+pub mod least_squares;
 pub mod log_space;
 pub mod quadrature;
 pub mod sum;

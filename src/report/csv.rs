@@ -153,7 +153,7 @@ fn numbers(result: &ClaimResult) -> (Option<f64>, Option<[f64; 2]>) {
     }
 }
 
-fn encode(lines: &[Vec<String>]) -> String {
+pub(super) fn encode(lines: &[Vec<String>]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for line in lines {
         writer.write_record(line).expect("writing to memory");

@@ -15,6 +15,7 @@ mod environment;
 mod figures;
 mod format;
 mod html;
+mod inverse;
 mod page;
 mod starts;
 mod table;
@@ -24,6 +25,7 @@ mod wording;
 
 pub use csv::{claims_csv, summary_csv};
 pub use environment::Environment;
+pub use inverse::{inverse_claims_csv, inverse_is_stale, inverse_table, write_inverse};
 pub use table::{claims_table, text_table};
 
 use crate::error::{Error, Result};
@@ -62,12 +64,17 @@ pub fn is_stale(folder: &Path, plan: &Plan, summary: &Summary) -> Option<String>
         ("summary.csv", summary_csv(plan, summary)),
         ("claims.csv", claims_csv(plan, summary)),
     ];
-    files.into_iter().find_map(
-        |(name, now)| match std::fs::read_to_string(folder.join(name)) {
-            Err(e) => Some(format!("{name} cannot be read: {e}")),
-            Ok(stored) => difference(&stored, &now).map(|d| format!("{name}, {d}")),
-        },
-    )
+    files
+        .into_iter()
+        .find_map(|(name, now)| stale_file(folder, name, &now))
+}
+
+/// Why one stored file is not the text it should be; `None` if it is.
+fn stale_file(folder: &Path, name: &str, now: &str) -> Option<String> {
+    match std::fs::read_to_string(folder.join(name)) {
+        Err(e) => Some(format!("{name} cannot be read: {e}")),
+        Ok(stored) => difference(&stored, now).map(|d| format!("{name}, {d}")),
+    }
 }
 
 /// The first line in which two texts differ.

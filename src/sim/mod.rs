@@ -11,6 +11,7 @@ pub mod claim;
 pub mod column;
 pub mod constants;
 pub mod data;
+pub mod inverse;
 pub mod plan;
 pub mod rate;
 pub mod row;

@@ -1,5 +1,8 @@
 //! Weights, responsibilities and log-densities at the rows of a tile.
 
+// One index walks many columns at once.
+#![allow(clippy::needless_range_loop)]
+
 use super::mixture::{DrivenBy, MAX_EXPERTS, Mixture};
 use super::tile::{Column, OCTETS, Tile};
 use crate::model::{GateKind, Response, Selection, Weights};

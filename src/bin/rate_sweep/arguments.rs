@@ -49,6 +49,17 @@ pub enum Command {
         /// Folder of study files, or one of them
         studies: PathBuf,
     },
+    /// Minimise the distance of over-specified mixtures from a truth at fixed spreads; print exponents
+    Inverse {
+        /// Inverse-bound study file
+        study: PathBuf,
+        /// Threads; all cores unless given
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        jobs: Option<u16>,
+        /// Folder that gets STUDY/minima.csv, table, plots and page
+        #[arg(long, default_value = "results")]
+        out: PathBuf,
+    },
     /// Distances between two models, averaged over the first one's input
     Distance {
         /// Model file (the truth)

@@ -3,6 +3,7 @@
 //! bad input.
 
 mod arguments;
+mod inverse;
 mod models;
 mod output;
 mod studies;
@@ -36,7 +37,13 @@ fn dispatch(command: Option<Command>) -> Result<bool> {
             out,
             accuracy,
         }) => studies::report(&study, &out, accuracy),
-        Some(Command::Check { studies }) => studies::check(&studies),
+        Some(Command::Inverse { study, jobs, out }) => {
+            inverse::run(&study, jobs.map(usize::from), &out)
+        }
+        Some(Command::Check { studies }) => {
+            let rates = studies::check(&studies)?;
+            Ok(inverse::check(&studies)? && rates)
+        }
         Some(Command::Distance {
             first,
             second,

@@ -86,7 +86,7 @@ pub fn plan(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -23,7 +23,6 @@ pub(super) fn page(
     constants: &[Chart],
 ) -> String {
     let study = &plan.study;
-    let title = escape(&study.title);
     let aim = paragraphs(&study.aim) + &paragraph(&format!("Reference: {}", study.reference));
     let sections = [
         ("aim", "Aim", aim),
@@ -52,6 +51,17 @@ pub(super) fn page(
         ("environment", "Environment", environment_list(environment)),
         ("reproduce", "Reproduce", reproduce(plan, rows)),
     ];
+    document(&study.title, &headline(plan, summary), &sections)
+}
+
+/// A page of titled sections, (anchor, heading, content); empty ones are left
+/// out. `title` and `headline` are text.
+pub(in crate::report) fn document(
+    title: &str,
+    headline: &str,
+    sections: &[(&str, &str, String)],
+) -> String {
+    let title = escape(title);
     let shown = || {
         sections
             .iter()
@@ -69,7 +79,7 @@ pub(super) fn page(
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
          <h1>{title}</h1>\n<p class=\"headline\">{}</p>\n<nav>\n{links}</nav>\n</header>\n\
          <main>\n{body}</main>\n</body>\n</html>\n",
-        typeset(&headline(plan, summary)),
+        typeset(headline),
     )
 }
 
@@ -86,7 +96,7 @@ fn headline(plan: &Plan, summary: &Summary) -> String {
     )
 }
 
-fn environment_list(environment: &Environment) -> String {
+pub(in crate::report) fn environment_list(environment: &Environment) -> String {
     let unknown = || "not recorded".to_string();
     let pairs = [
         ("Version", format!("smoe-lab {}", environment.version)),

@@ -1,0 +1,70 @@
+//! Commands on inverse-bound studies.
+
+use crate::output::print;
+use smoe_lab::error::{Error, Result};
+use smoe_lab::report::{self, Environment};
+use smoe_lab::sim::inverse::finding::{Finding, findings};
+use smoe_lab::sim::inverse::minimum::read_minima;
+use smoe_lab::sim::inverse::study::read_inverse_study;
+use smoe_lab::sim::inverse::sweep::minima;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The folder of inverse-bound studies inside a folder of studies.
+const FOLDER: &str = "inverse";
+
+pub fn run(study: &Path, jobs: Option<usize>, out: &Path) -> Result<bool> {
+    let plan = read_inverse_study(study)?;
+    let folder = out.join(&plan.study.name);
+    let started = SystemTime::now();
+    let found = minima(&plan, jobs, |cell| {
+        let coordinate = cell.case.coordinate.name();
+        eprintln!(
+            "{}, {coordinate}, {} copies done",
+            cell.gate, cell.case.copies
+        );
+    })?;
+    let findings = findings(&plan, &found);
+    let threads = jobs.unwrap_or_else(crate::studies::cores);
+    let environment = Environment::capture(&plan.hash, threads, started);
+    report::write_inverse(&folder, &plan, &findings, &environment)?;
+    print(&report::inverse_table(&plan, &findings));
+    print(&format!("page: {}\n", folder.join("index.html").display()));
+    Ok(findings.iter().all(Finding::holds))
+}
+
+/// Judges the recorded minima of the inverse-bound studies in the folder
+/// `inverse` of a folder of studies, if there is one.
+pub fn check(studies: &Path) -> Result<bool> {
+    let mut good = true;
+    for file in study_files(&studies.join(FOLDER))? {
+        let plan = read_inverse_study(&file)?;
+        let name = &plan.study.name;
+        let folder = plan.study.relative(Path::new("records")).join(name);
+        if !folder.exists() {
+            print(&format!("{name}: no recorded minima\n"));
+            continue;
+        }
+        let findings = findings(&plan, &read_minima(&folder, &plan)?);
+        let stale = report::inverse_is_stale(&folder, &plan, &findings);
+        good &= stale.is_none() && findings.iter().all(Finding::holds);
+        print(&report::inverse_table(&plan, &findings));
+        if let Some(reason) = stale {
+            print(&format!("{name}: the report is stale: {reason}\n"));
+        }
+    }
+    Ok(good)
+}
+
+fn study_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::file(folder, "read", &e))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,120 @@
+//! The smallest distance against the spread.
+
+use crate::plot::{Axis, Chart, Colour, Estimate, Figure, Series};
+use crate::sim::inverse::finding::{Finding, Quantity};
+use crate::sim::inverse::split::Spread;
+use crate::sim::inverse::study::{InverseCell, InversePlan};
+
+/// Colours of the gates. A dashed black line without marks is a claim.
+const COLOURS: [Colour; 8] = [
+    Colour::Blue,
+    Colour::Vermillion,
+    Colour::BluishGreen,
+    Colour::ReddishPurple,
+    Colour::Orange,
+    Colour::SkyBlue,
+    Colour::Grey,
+    Colour::Black,
+];
+
+/// One panel per coordinate and number of copies, then one per cell whose mass
+/// errors are claimed.
+pub(super) fn figure(plan: &InversePlan, findings: &[Finding]) -> Figure {
+    let mut kinds: Vec<(Spread, usize)> = Vec::new();
+    for cell in &plan.cells {
+        let kind = (cell.case.coordinate, cell.case.copies);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let cells = || plan.cells.iter().zip(findings);
+    let mut charts: Vec<Chart> = kinds
+        .into_iter()
+        .map(|kind| {
+            let of_kind = |cell: &InverseCell| (cell.case.coordinate, cell.case.copies) == kind;
+            distance_chart(plan, kind, cells().filter(|(cell, _)| of_kind(cell)))
+        })
+        .collect();
+    let claimed = |cell: &InverseCell| cell.case.raw_mass.or(cell.case.tilted_mass).is_some();
+    let masses = cells().filter(|(cell, _)| claimed(cell));
+    charts.extend(masses.map(|(cell, finding)| mass_chart(cell, finding)));
+    Figure::grid(charts.len().clamp(1, 3), charts).with_panel_size(600, 640)
+}
+
+fn empty_chart(title: String, subtitle: &str, y: &str) -> Chart {
+    Chart::new(title, Axis::log10("spread δ"), Axis::log10(y)).with_subtitle(subtitle)
+}
+
+fn distance_chart<'a>(
+    plan: &InversePlan,
+    (coordinate, copies): (Spread, usize),
+    cells: impl Iterator<Item = (&'a InverseCell, &'a Finding)>,
+) -> Chart {
+    let title = format!("Spread in {}, {copies} copies", coordinate.words());
+    let mut chart = empty_chart(
+        title,
+        "smallest distance, all else free",
+        "min (E h²)^(1/2)",
+    );
+    let mut guides: Vec<Series> = Vec::new();
+    for (cell, finding) in cells {
+        let gate = plan.study.gate.iter().position(|g| g.name == cell.gate);
+        let colour = COLOURS[gate.unwrap_or(0) % COLOURS.len()];
+        for series in curve(&cell.gate, colour, finding, Quantity::Hellinger) {
+            chart = chart.with_series(series);
+        }
+        let label = format!("claimed: exponent {}", cell.case.exponent);
+        if guides.iter().all(|guide| guide.label != label) {
+            guides.extend(guide(label, cell, finding));
+        }
+    }
+    guides.into_iter().fold(chart, Chart::with_series)
+}
+
+fn mass_chart(cell: &InverseCell, finding: &Finding) -> Chart {
+    let case = &cell.case;
+    let title = format!("{}: masses", cell.gate);
+    let subtitle = format!(
+        "spread in {}, {} copies",
+        case.coordinate.words(),
+        case.copies
+    );
+    let names = ["(E h²)^(1/2)", "raw mass error", "tilted mass error"];
+    let mut chart = empty_chart(title, &subtitle, "at the minimum");
+    for ((quantity, name), colour) in Quantity::ALL.into_iter().zip(names).zip(COLOURS) {
+        for series in curve(name, colour, finding, quantity) {
+            chart = chart.with_series(series);
+        }
+    }
+    chart
+}
+
+/// Points joined by a line.
+fn curve(label: &str, colour: Colour, finding: &Finding, quantity: Quantity) -> [Series; 2] {
+    let points: Vec<(f64, f64)> = finding
+        .minima
+        .iter()
+        .map(|m| (m.delta, quantity.of(m)))
+        .collect();
+    let marks = points
+        .iter()
+        .map(|(x, y)| Estimate::exact(*x, *y))
+        .collect();
+    [
+        Series::line(label, colour, points),
+        Series::points(label, colour, marks),
+    ]
+}
+
+/// The claimed power of delta through the last point in the window.
+fn guide(label: String, cell: &InverseCell, finding: &Finding) -> Option<Series> {
+    let case = &cell.case;
+    let last = finding
+        .minima
+        .iter()
+        .rfind(|m| case.is_in_window(m.delta))?;
+    let ends = [case.delta.to, case.delta.from];
+    let at = |delta: f64| last.hellinger * (delta / last.delta).powf(case.exponent);
+    let points = ends.map(|delta| (delta, at(delta))).to_vec();
+    Some(Series::dashed(label, Colour::Black, points))
+}
