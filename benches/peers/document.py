@@ -29,17 +29,19 @@ the start are not counted.
 
 Peers stop by their own rules: L-BFGS at a relative change of 1e-14 (JAX; 1e-13 in SciPy), EM and
 flexmix at 1e-10. flexmix starts from the partition itself and divides variances by n - p, so it ends
-a little below the maximum. Ours ends at a certified maximum or says that it did not.
+a little below the maximum. Ours begins on 2000 rows (`fit::Options::default`) and ends at a maximum of
+all rows that is certified, or says that it is not.
 """
 
 ROOFLINE = """## Against the machine
 
 One pass computes the log-likelihood and its gradient. Its roofline is the least time in which the
 machine could do the operations in the formulas, each at its highest measured rate, one kind after
-the other, or read the rows from memory, whichever is longer. A row needs 2 K exponentials, 1
-logarithm, 2 divisions, 18 K - 4 + (4 K - 2) d additions, products and maxima, counted at the rate of
-fused multiply-adds (`benches/peers/roofline.rs` lists them), and 8 (d + 1) bytes. Not counted:
-loads and stores in the cache. Exponentials and logarithms are this crate's own over a cached slice.
+the other, or read the rows from memory, whichever is longer. A row needs 2 K exponentials (2 if
+K = 2), 1 logarithm, 1 division, 18 K + (4 K - 2) d additions, products and maxima, counted at the
+rate of fused multiply-adds (`benches/peers/roofline.rs` lists them), and 8 (d + 1) bytes. Not
+counted: loads and stores in the cache. Exponentials and logarithms run over a cached slice, by
+this crate's functions or by a plain vectorised loop, whichever is faster.
 """
 
 SCALING = """## Growth with n

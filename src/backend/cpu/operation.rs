@@ -161,18 +161,27 @@ fn scores<S: Simd>(
     tile: &Tile,
     scores: &mut [Column],
 ) {
-    for (u, column) in drivers.iter().zip(scores) {
-        match u.part {
-            Part::Mean => fill!(column, v => {
-                local(simd, mixture, tile, u.expert, v).mean_score()
-            }),
-            Part::LogVariance => fill!(column, v => {
-                local(simd, mixture, tile, u.expert, v).log_variance_score(simd)
-            }),
-            Part::Gate => fill!(column, v => {
-                local(simd, mixture, tile, u.expert, v).gate_score()
-            }),
+    let (mut drivers, mut scores) = (drivers, scores);
+    while let [first, ..] = drivers {
+        let expert = first.expert;
+        let own = drivers.iter().take_while(|u| u.expert == expert).count();
+        let (now, later) = scores.split_at_mut(own);
+        // Mean, log-variance and perhaps gate, or the gate alone.
+        match now {
+            [mean, log_variance, gate @ ..] => {
+                for v in 0..OCTETS {
+                    let at = local(simd, mixture, tile, expert, v);
+                    at.mean_score().store(&mut mean[v]);
+                    at.log_variance_score(simd).store(&mut log_variance[v]);
+                    if let [gate] = gate {
+                        at.gate_score().store(&mut gate[v]);
+                    }
+                }
+            }
+            [gate] => fill!(gate, v => local(simd, mixture, tile, expert, v).gate_score()),
+            [] => {}
         }
+        (drivers, scores) = (&drivers[own..], later);
     }
 }
 

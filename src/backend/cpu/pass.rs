@@ -120,6 +120,7 @@ impl<O: Operation> Pass<'_, O> {
         let mut log_likelihood = Octet::default();
         for first in rows.clone().step_by(ROWS) {
             tile.read(self.data, first, ROWS.min(rows.end - first));
+            tile.prefetch(self.data, first + ROWS);
             let observe = Observe {
                 mixture: self.mixture,
                 tile,

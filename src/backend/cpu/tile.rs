@@ -110,6 +110,24 @@ impl Tile {
         }
     }
 
+    /// Asks for the rows of the tile that begins at `first`, to arrive while the
+    /// tile before it is worked on.
+    pub fn prefetch(&self, data: &Data, first: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if first + ROWS <= data.len() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let columns = (0..data.dimension()).map(|j| data.column(j));
+            for column in columns.chain([data.responses()]) {
+                for octet in column[first..first + ROWS].chunks(WIDTH) {
+                    // SAFETY: a hint about an address inside the column.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(octet.as_ptr().cast()) };
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (data, first);
+    }
+
     /// Works out the products of the inputs.
     #[inline(always)]
     pub fn multiply<S: Simd>(&mut self, simd: S, d: usize) {
