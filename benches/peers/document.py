@@ -41,7 +41,8 @@ the other, or read the rows from memory, whichever is longer. A row needs 2 K ex
 K = 2), 1 logarithm, 1 division, 18 K + (4 K - 2) d additions, products and maxima, counted at the
 rate of fused multiply-adds (`benches/peers/roofline.rs` lists them), and 8 (d + 1) bytes. Not
 counted: loads and stores in the cache. Exponentials and logarithms run over a cached slice, by
-this crate's functions or by a plain vectorised loop, whichever is faster.
+this crate's functions or by a plain vectorised loop, whichever is faster. Limits are the best of
+several measurements, and so are the passes: the least wall time of 45.
 """
 
 SCALING = """## Growth with n
