@@ -10,19 +10,24 @@ use smoe_lab::model::{
 };
 use smoe_lab::rng::{Purpose, Stream};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Of this thread alone: the test harness allocates in others.
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.fetch_add(1, Relaxed);
+        CALLS.set(CALLS.get() + 1);
         let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
         PEAK.fetch_max(held, Relaxed);
         unsafe { System.alloc(layout) }
@@ -59,7 +64,7 @@ fn stream() -> Stream {
 
 #[test]
 fn a_large_fit_takes_little_more_memory_than_its_data() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     const ROWS: usize = 400_000;
     let before = HELD.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -92,7 +97,7 @@ fn a_large_fit_takes_little_more_memory_than_its_data() {
 /// The loop over rows allocates nothing: ten times the rows, the same calls.
 #[test]
 fn a_pass_allocates_the_same_whatever_the_number_of_rows() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let model = model(3, 2);
     let all = draw_sample(&model, 0, 100_000, &stream());
     let calls = |data: &Data| {
@@ -103,9 +108,9 @@ fn a_pass_allocates_the_same_whatever_the_number_of_rows() {
         };
         // The first pass of a thread makes its workspace.
         passes();
-        let before = CALLS.load(Relaxed);
+        let before = CALLS.get();
         passes();
-        CALLS.load(Relaxed) - before
+        CALLS.get() - before
     };
     let (small, large) = (calls(&all.head(10_000)), calls(&all));
     assert_eq!(small, large);
@@ -115,10 +120,10 @@ fn a_pass_allocates_the_same_whatever_the_number_of_rows() {
 /// Whoever has the columns hands them over without a copy.
 #[test]
 fn columns_become_data_without_a_copy() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (columns, y) = (Array2::<f64>::zeros((3, 1000)), Array1::zeros(1000));
-    let before = CALLS.load(Relaxed);
+    let before = CALLS.get();
     let data = Data::from_columns(columns, y).unwrap();
-    assert_eq!(CALLS.load(Relaxed), before);
+    assert_eq!(CALLS.get(), before);
     assert_eq!(data.len(), 1000);
 }
