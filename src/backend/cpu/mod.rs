@@ -198,12 +198,18 @@ fn expert_statistics(d: usize, sums: &mut std::slice::Iter<f64>) -> ExpertStatis
         })
     };
     let quadratic = tile::feature_count(d, 2);
+    let squares = take(1)[0];
+    let score = vector(take(d + 1));
+    let moment = vector(take(d + 1));
+    let curvature = matrix(take(quadratic));
+    let gram = matrix(take(quadratic));
     ExpertStatistics {
-        responsibility: take(1)[0],
-        squares: take(1)[0],
-        score: vector(take(d + 1)),
-        moment: vector(take(d + 1)),
-        curvature: matrix(take(quadratic)),
-        gram: matrix(take(quadratic)),
+        // The constant against itself.
+        responsibility: gram[[d, d]],
+        squares,
+        score,
+        moment,
+        curvature,
+        gram,
     }
 }

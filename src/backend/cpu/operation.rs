@@ -332,9 +332,9 @@ impl SecondOrder<'_> {
     }
 }
 
-/// The statistics of expectation maximisation: for each expert r, r z^2, the
-/// mean's score, r z, L + r / v and r again, then the gate's scores, then the
-/// information of its drivers.
+/// The statistics of expectation maximisation: for each expert r z^2, the mean's
+/// score, r z, L + r / v and r, then the gate's scores, then the information of
+/// its drivers.
 pub(super) struct Expectation<'a> {
     pub mixture: &'a Mixture,
     /// The gate's drivers only.
@@ -342,7 +342,7 @@ pub(super) struct Expectation<'a> {
 }
 
 /// Degrees of one expert's columns.
-const EXPERT_DEGREES: [usize; 6] = [0, 0, 1, 1, 2, 2];
+const EXPERT_DEGREES: [usize; 5] = [0, 1, 1, 2, 2];
 
 impl Operation for Expectation<'_> {
     fn degrees(&self) -> Vec<usize> {
@@ -360,10 +360,10 @@ impl Operation for Expectation<'_> {
         let mixture = self.mixture;
         let (experts, gates) = columns.split_at_mut(EXPERT_DEGREES.len() * mixture.experts.len());
         let (scores_of_gates, information) = gates.split_at_mut(self.gates.len());
-        let (experts, _) = experts.as_chunks_mut::<6>();
+        let (experts, _) = experts.as_chunks_mut::<{ EXPERT_DEGREES.len() }>();
         let bound = mixture.curvature_bound();
         let zero = simd.splat(0.0);
-        for (i, [r, squares, score, moment, curvature, gram]) in experts.iter_mut().enumerate() {
+        for (i, [squares, score, moment, curvature, gram]) in experts.iter_mut().enumerate() {
             let precision = simd.splat(mixture.experts[i].precision);
             for v in 0..OCTETS {
                 let at = local(simd, mixture, tile, i, v);
@@ -379,7 +379,6 @@ impl Operation for Expectation<'_> {
                         at.w * first.mul_add(first, second.max(zero))
                     }
                 };
-                at.r.store(&mut r[v]);
                 (at.r * residual * residual).store(&mut squares[v]);
                 at.mean_score().store(&mut score[v]);
                 (at.r * residual).store(&mut moment[v]);
