@@ -141,7 +141,7 @@ impl<'a> Atlas<'a> {
         for j in 1..experts.len() {
             for i in 0..j {
                 let (a, b) = (&experts[i], &experts[j]);
-                if a.kind != b.kind || a.scale.is_some() != b.scale.is_some() {
+                if !a.is_alike(b) {
                     continue;
                 }
                 let squares = self.probes.iter().map(|x| (a.mean(x) - b.mean(x)).powi(2));

@@ -138,11 +138,11 @@ impl Quadratic {
             }
         }
         let bent = self.curvature.dot(&step);
-        let length = step.iter().zip(&self.scale).map(|(d, s)| (d * s).powi(2));
+        let length = scaled_square(&step, &self.scale).sqrt();
         Step {
             slope: score.dot(&step),
             curvature: step.dot(&bent),
-            length: length.sum::<f64>().sqrt(),
+            length,
             direction: step,
         }
     }
@@ -166,13 +166,9 @@ impl Quadratic {
             true => positive(&matrix).map(|factor| factor.solve(&slope)),
             false => None,
         };
-        let used = outside.iter().zip(&self.scale);
-        let used: f64 = used.map(|(d, s)| (d * s).powi(2)).sum();
+        let used = scaled_square(&outside, &self.scale);
         let left = (radius * radius - used).max(0.0).sqrt();
-        let inside = |d: &Array1<f64>| {
-            let length: f64 = d.iter().zip(&scale).map(|(d, s)| (d * s).powi(2)).sum();
-            length.sqrt() <= left
-        };
+        let inside = |d: &Array1<f64>| scaled_square(d, &scale).sqrt() <= left;
         let solved = match newton {
             Some(newton) if inside(&newton) => newton,
             _ => in_ball(&matrix, &slope, &scale, left),
@@ -215,12 +211,14 @@ impl Quadratic {
     /// radius.
     pub fn natural_radius(&self, score: &Array1<f64>) -> f64 {
         let solved = self.metric.solve(&self.on_free(score));
-        let squares = self.free.iter().zip(&solved);
-        squares
-            .map(|(&j, d)| (d * self.scale[j]).powi(2))
-            .sum::<f64>()
-            .sqrt()
+        let scale: Vec<f64> = self.free.iter().map(|&j| self.scale[j]).collect();
+        scaled_square(&solved, &scale).sqrt()
     }
+}
+
+/// |D d|^2
+fn scaled_square(d: &Array1<f64>, scale: &[f64]) -> f64 {
+    d.iter().zip(scale).map(|(d, s)| (d * s).powi(2)).sum()
 }
 
 fn restrict(matrix: &Array2<f64>, to: &[usize]) -> Array2<f64> {

@@ -44,7 +44,7 @@ pub fn aligned(fitted: &Parameters, truth: &Parameters) -> Option<Parameters> {
 }
 
 fn distance_sq(a: &Expert, b: &Expert) -> f64 {
-    if a.kind != b.kind || a.scale.is_some() != b.scale.is_some() {
+    if !a.is_alike(b) {
         return f64::INFINITY;
     }
     let parts = |e: &Expert| -> Vec<f64> {

@@ -17,11 +17,11 @@ use crate::num::vector_math::{exp_below, exp_m1, ln_normal};
 
 /// Half-width of the integration range in standard deviations; the mass beyond
 /// is 2e-19.
-const RANGE: f64 = 9.0;
+pub const RANGE: f64 = 9.0;
 /// Nodes per smallest standard deviation. The trapezoidal rule's error on
 /// Gaussian integrands is exp(-2 pi^2 (sd / step)^2), far below rounding here;
 /// the square-root integrand costs most of that (relative error 1e-11).
-const NODES_PER_DEVIATION: f64 = 6.0;
+pub const NODES_PER_DEVIATION: f64 = 6.0;
 /// Above this the mixture's scales are so different that an adaptive rule is
 /// cheaper than equal steps.
 const MAX_NODES: f64 = 4096.0;

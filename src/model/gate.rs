@@ -263,24 +263,26 @@ impl GateKind {
     }
 }
 
+/// One of each, for tests.
+#[cfg(test)]
+pub(super) fn every_kind() -> Vec<GateKind> {
+    let mut kinds = vec![GateKind::Softmax, GateKind::Sigmoid, GateKind::Constant];
+    for response in [Response::Absolute, Response::Softplus, Response::Square] {
+        for weights in [Weights::Softmax, Weights::Normalised] {
+            kinds.push(GateKind::Competition {
+                response,
+                weights,
+                kappa: 1.3,
+            });
+        }
+    }
+    kinds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn every_kind() -> Vec<GateKind> {
-        let mut kinds = vec![GateKind::Softmax, GateKind::Sigmoid, GateKind::Constant];
-        for response in [Response::Absolute, Response::Softplus, Response::Square] {
-            for weights in [Weights::Softmax, Weights::Normalised] {
-                kinds.push(GateKind::Competition {
-                    response,
-                    weights,
-                    kappa: 1.3,
-                });
-            }
-        }
-        kinds
-    }
 
     proptest! {
         #[test]

@@ -79,6 +79,25 @@ impl Expert {
         self.slope.len() + 1 + usize::from(self.scale.is_some())
     }
 
+    /// True for an affine mean without an output weight of its own.
+    pub fn is_linear(&self) -> bool {
+        self.kind == ExpertKind::Linear && self.scale.is_none()
+    }
+
+    /// True if the two means are of one family: only their numbers differ.
+    pub fn is_alike(&self, other: &Expert) -> bool {
+        self.kind == other.kind && self.scale.is_some() == other.scale.is_some()
+    }
+
+    /// The logarithm of the atom's mass, up to a common factor: its bias, or its
+    /// log-weight at the origin of the input.
+    pub fn log_mass(&self) -> f64 {
+        match self.gate {
+            ExpertGate::Router { intercept, .. } => intercept,
+            _ => self.bias(),
+        }
+    }
+
     /// The additive bias, 0 where there is none.
     pub fn bias(&self) -> f64 {
         match self.gate {

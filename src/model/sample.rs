@@ -1,12 +1,11 @@
 //! Independent samples of a mixture.
 
 use super::data::Data;
-use super::expert::ExpertKind;
 use super::file::Model;
 use super::input_law::InputLaw;
 use super::lattice::draw_counts;
 use super::parameters::{Expert, ExpertGate};
-use crate::num::lanes::{Kernel, Lanes, Octet, Simd, WIDTH, dispatch};
+use crate::num::lanes::{Kernel, Lanes, Octet, Simd, WIDTH, affine, dispatch};
 use crate::num::vector_math::{cos_turn, exp, ln_normal};
 use crate::rng::Stream;
 use ndarray::{Array1, Array2};
@@ -37,8 +36,7 @@ pub fn draw_sample(model: &Model, first: usize, rows: usize, stream: &Stream) ->
         responses: responses.as_slice_mut().expect("contiguous"),
     };
     let parameters = &model.parameters;
-    let linear = |e: &Expert| e.kind == ExpertKind::Linear && e.scale.is_none();
-    if !parameters.is_sparse() && parameters.experts.iter().all(linear) {
+    if !parameters.is_sparse() && parameters.experts.iter().all(Expert::is_linear) {
         dispatch(draw);
     } else {
         draw.one_by_one();
@@ -124,9 +122,11 @@ impl Kernel for Draw<'_> {
             // Means and log-weights, then weights up to a factor.
             let mut top = simd.splat(f64::NEG_INFINITY);
             for (i, expert) in parameters.experts.iter().enumerate() {
-                let mean = affine(simd, &expert.slope, expert.intercept, &x);
+                let mean = affine(simd, &expert.slope, expert.intercept, x.iter());
                 let driver = match &expert.gate {
-                    ExpertGate::Router { slope, intercept } => affine(simd, slope, *intercept, &x),
+                    ExpertGate::Router { slope, intercept } => {
+                        affine(simd, slope, *intercept, x.iter())
+                    }
                     _ => mean,
                 };
                 let bias = simd.splat(expert.bias());
@@ -167,16 +167,6 @@ impl Kernel for Draw<'_> {
     }
 }
 
-/// slope . x + intercept
-#[inline(always)]
-fn affine<S: Simd>(simd: S, slope: &[f64], intercept: f64, x: &[Octet]) -> S::V {
-    let mut value = simd.splat(intercept);
-    for (slope, x) in slope.iter().zip(x) {
-        value = simd.load(x).mul_add(simd.splat(*slope), value);
-    }
-    value
-}
-
 /// The first index at which the cumulated weights exceed `uniform`.
 fn choose(log_weights: &[f64], uniform: f64) -> usize {
     let mut cumulated = 0.0;
@@ -197,9 +187,8 @@ fn choose(log_weights: &[f64], uniform: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Gate, GateKind, Parameters, Response, Selection, VarianceStructure, Weights,
-    };
+    use crate::model::gate::every_kind;
+    use crate::model::{ExpertKind, Gate, GateKind, Parameters, Selection, VarianceStructure};
 
     fn model(kind: GateKind, d: usize) -> Model {
         let expert = |k: f64| Expert {
@@ -235,17 +224,7 @@ mod tests {
 
     #[test]
     fn eight_at_a_time_are_the_samples_drawn_one_by_one() {
-        let mut kinds = vec![GateKind::Softmax, GateKind::Sigmoid, GateKind::Constant];
-        for response in [Response::Absolute, Response::Softplus, Response::Square] {
-            for weights in [Weights::Softmax, Weights::Normalised] {
-                kinds.push(GateKind::Competition {
-                    response,
-                    weights,
-                    kappa: 1.5,
-                });
-            }
-        }
-        for (k, kind) in kinds.into_iter().enumerate() {
+        for (k, kind) in every_kind().into_iter().enumerate() {
             for d in [0, 1, 2, 4] {
                 let model = model(kind, d);
                 let stream = Stream::named(k as u64, "octets", 0, crate::rng::Purpose::Data);

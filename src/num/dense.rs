@@ -88,6 +88,7 @@ impl SymmetricEigen {
                 vectors: matrix.clone(),
             });
         }
+        one_thread();
         let (values, vectors) = matrix.eigh(UPLO::Lower).ok()?;
         Some(SymmetricEigen { values, vectors })
     }

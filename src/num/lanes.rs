@@ -75,6 +75,21 @@ pub trait Lanes:
     }
 }
 
+/// slope . x + intercept at eight points; `x` gives one input after the other.
+#[inline(always)]
+pub fn affine<'a, S: Simd>(
+    simd: S,
+    slope: &[f64],
+    intercept: f64,
+    x: impl Iterator<Item = &'a Octet>,
+) -> S::V {
+    let mut value = simd.splat(intercept);
+    for (slope, x) in slope.iter().zip(x) {
+        value = simd.load(x).mul_add(simd.splat(*slope), value);
+    }
+    value
+}
+
 /// Proof that the processor has the instructions, and maker of [`Lanes`].
 pub trait Simd: Copy {
     /// Its eight numbers.

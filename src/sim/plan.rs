@@ -280,7 +280,12 @@ fn design_hash(study: &Study, truth: &str) -> String {
         record_parameters: study.record_parameters,
         claims: &study.claim,
     };
-    let text = serde_json::to_string(&design).expect("plain data");
+    digest(&design)
+}
+
+/// The first twelve hexadecimal digits of SHA-256 over a design as JSON.
+pub(super) fn digest(design: &impl Serialize) -> String {
+    let text = serde_json::to_string(design).expect("plain data");
     let digest = Sha256::digest(text.as_bytes());
     digest[..6]
         .iter()

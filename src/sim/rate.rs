@@ -127,6 +127,12 @@ fn point(n: f64, losses: &[f64]) -> Option<(f64, f64, f64)> {
     Some((n.ln(), mean.ln(), 1.0 / (error * error)))
 }
 
+/// Slope of y on x, all points alike; `None` for fewer than two.
+pub(super) fn unweighted_slope(points: &[(f64, f64)]) -> Option<f64> {
+    let weighted: Vec<_> = points.iter().map(|(x, y)| (*x, *y, 1.0)).collect();
+    weighted_line(&weighted).map(|line| line.slope)
+}
+
 fn weighted_line(points: &[(f64, f64, f64)]) -> Option<Line> {
     if points.len() < 2 {
         return None;

@@ -124,16 +124,26 @@ pub enum Sizes {
     LogSpaced(LogSpaced),
 }
 
-/// Equally spaced in log n, ends included.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Equally spaced in the logarithm, ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSpaced {
-    /// Smallest n.
+    /// The first.
     pub from: f64,
-    /// Largest n.
+    /// The last.
     pub to: f64,
     /// How many.
     pub points: usize,
+}
+
+impl LogSpaced {
+    /// The numbers, from the first to the last.
+    pub fn values(&self) -> Vec<f64> {
+        let ratio = (self.to / self.from).ln() / (self.points.max(2) - 1) as f64;
+        (0..self.points)
+            .map(|k| self.from * (ratio * k as f64).exp())
+            .collect()
+    }
 }
 
 impl Sizes {
@@ -142,11 +152,8 @@ impl Sizes {
         match self {
             Sizes::List(list) => list.clone(),
             Sizes::LogSpaced(spaced) => {
-                let (low, high) = (spaced.from.ln(), spaced.to.ln());
-                let steps = (spaced.points.max(2) - 1) as f64;
-                (0..spaced.points)
-                    .map(|k| (low + (high - low) * k as f64 / steps).exp().round() as u64)
-                    .collect()
+                let values = spaced.values().into_iter();
+                values.map(|n| n.round() as u64).collect()
             }
         }
     }
@@ -228,9 +235,7 @@ pub fn read_study(path: &Path) -> Result<Study> {
         Err(error) => return Err(explain_truth(path, &text, &table).unwrap_or(error)),
     };
     study.path = path.to_path_buf();
-    study.name = path
-        .file_stem()
-        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    study.name = stem(path);
     study.validate().map_err(|e| e.located(path, &text))?;
     Ok(study)
 }
@@ -427,8 +432,19 @@ impl Study {
 
     /// A path of the study file, relative to the study's folder.
     pub fn relative(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+        beside(&self.path, path)
     }
+}
+
+/// A study's name: the stem of its file.
+pub(super) fn stem(path: &Path) -> String {
+    path.file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned())
+}
+
+/// A path that the study file `study` names, relative to its folder.
+pub(super) fn beside(study: &Path, path: &Path) -> PathBuf {
+    study.parent().unwrap_or(Path::new("")).join(path)
 }
 
 /// False for NaN too.

@@ -1,8 +1,6 @@
 //! A mixture laid flat for a pass, and what its derivatives are taken in.
 
-use crate::model::{
-    Expert, ExpertGate, ExpertKind, Gate, GateKind, Layout, Parameters, Response, Weights,
-};
+use crate::model::{Expert, ExpertGate, Gate, GateKind, Layout, Parameters, Response, Weights};
 use crate::num::log_space::LOG_TWO_PI;
 
 /// Most experts that a tile holds.
@@ -50,8 +48,8 @@ impl Mixture {
     /// `None` for a mixture that the fast pass does not know: nonlinear experts,
     /// or more than 16.
     pub fn new(parameters: &Parameters) -> Option<Self> {
-        let known = |e: &Expert| e.kind == ExpertKind::Linear && e.scale.is_none();
-        if parameters.experts.len() > MAX_EXPERTS || !parameters.experts.iter().all(known) {
+        let known = parameters.experts.iter().all(Expert::is_linear);
+        if parameters.experts.len() > MAX_EXPERTS || !known {
             return None;
         }
         let linear = |e: &Expert| {

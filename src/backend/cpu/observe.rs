@@ -6,7 +6,7 @@
 use super::mixture::{DrivenBy, MAX_EXPERTS, Mixture};
 use super::tile::{Column, OCTETS, Tile};
 use crate::model::{GateKind, Response, Selection, Weights};
-use crate::num::lanes::{Kernel, Lanes, Octet, Simd};
+use crate::num::lanes::{Kernel, Lanes, Octet, Simd, affine};
 use crate::num::vector_math::{exp_below, ln_normal};
 
 /// Whether a pass needs derivatives, or the log-likelihood alone.
@@ -62,14 +62,10 @@ impl Kernel for Observe<'_> {
     }
 }
 
-/// slope . x + intercept at octet v.
+/// Octet v of each input; the constant stands before them.
 #[inline(always)]
-fn affine<S: Simd>(simd: S, features: &[Column], slope: &[f64], intercept: f64, v: usize) -> S::V {
-    let mut value = simd.splat(intercept);
-    for (slope, x) in slope.iter().zip(&features[1..]) {
-        value = simd.load(&x[v]).mul_add(simd.splat(*slope), value);
-    }
-    value
+fn inputs(features: &[Column], v: usize) -> impl Iterator<Item = &Octet> {
+    features[1..].iter().map(move |x| &x[v])
 }
 
 /// Residuals, and what drives the log-weights.
@@ -84,20 +80,23 @@ fn drive<S: Simd>(simd: S, mixture: &Mixture, tile: &mut Tile) {
     } = tile;
     for (expert, atoms) in mixture.experts.iter().zip(atoms) {
         for v in 0..OCTETS {
-            let mean = affine(simd, features, &expert.slope, expert.intercept, v);
+            let mean = affine(simd, &expert.slope, expert.intercept, inputs(features, v));
             (simd.load(&response[v]) - mean).store(&mut atoms.residual[v]);
             let driver = match mixture.driven_by {
                 DrivenBy::Mean => mean,
-                DrivenBy::Router => {
-                    affine(simd, features, &expert.gate_slope, expert.gate_intercept, v)
-                }
+                DrivenBy::Router => affine(
+                    simd,
+                    &expert.gate_slope,
+                    expert.gate_intercept,
+                    inputs(features, v),
+                ),
                 DrivenBy::Nothing => simd.splat(expert.bias),
             };
             driver.store(&mut atoms.log_weight[v]);
             if sparse {
                 let selection = match (mixture.driven_by, mixture.gate.selection) {
                     (DrivenBy::Router, Selection::Slope) => {
-                        affine(simd, features, &expert.gate_slope, 0.0, v)
+                        affine(simd, &expert.gate_slope, 0.0, inputs(features, v))
                     }
                     _ => driver,
                 };

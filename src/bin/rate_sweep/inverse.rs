@@ -1,13 +1,14 @@
 //! Commands on inverse-bound studies.
 
 use crate::output::print;
-use smoe_lab::error::{Error, Result};
+use crate::studies::{cores, toml_files};
+use smoe_lab::error::Result;
 use smoe_lab::report::{self, Environment};
 use smoe_lab::sim::inverse::finding::{Finding, findings};
 use smoe_lab::sim::inverse::minimum::read_minima;
 use smoe_lab::sim::inverse::study::read_inverse_study;
 use smoe_lab::sim::inverse::sweep::minima;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// The folder of inverse-bound studies inside a folder of studies.
@@ -25,7 +26,7 @@ pub fn run(study: &Path, jobs: Option<usize>, out: &Path) -> Result<bool> {
         );
     })?;
     let findings = findings(&plan, &found);
-    let threads = jobs.unwrap_or_else(crate::studies::cores);
+    let threads = jobs.unwrap_or_else(cores);
     let environment = Environment::capture(&plan.hash, threads, started);
     report::write_inverse(&folder, &plan, &findings, &environment)?;
     print(&report::inverse_table(&plan, &findings));
@@ -36,8 +37,13 @@ pub fn run(study: &Path, jobs: Option<usize>, out: &Path) -> Result<bool> {
 /// Judges the recorded minima of the inverse-bound studies in the folder
 /// `inverse` of a folder of studies, if there is one.
 pub fn check(studies: &Path) -> Result<bool> {
+    let folder = studies.join(FOLDER);
+    let files = match folder.is_dir() {
+        true => toml_files(&folder)?,
+        false => Vec::new(),
+    };
     let mut good = true;
-    for file in study_files(&studies.join(FOLDER))? {
+    for file in files {
         let plan = read_inverse_study(&file)?;
         let name = &plan.study.name;
         let folder = plan.study.relative(Path::new("records")).join(name);
@@ -54,17 +60,4 @@ pub fn check(studies: &Path) -> Result<bool> {
         }
     }
     Ok(good)
-}
-
-fn study_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::file(folder, "read", &e))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.extension().is_some_and(|e| e == "toml"))
-        .collect();
-    files.sort();
-    Ok(files)
 }

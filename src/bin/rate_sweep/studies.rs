@@ -43,15 +43,21 @@ fn study_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
-    let entries = std::fs::read_dir(path).map_err(|e| Error::file(path, "read", &e))?;
+    let files = toml_files(path)?;
+    if files.is_empty() {
+        return Err(Error::input(path, "", "the folder holds no study (*.toml)"));
+    }
+    Ok(files)
+}
+
+/// The TOML files of a folder, in the order of their names.
+pub fn toml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::file(folder, "read", &e))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|file| file.extension().is_some_and(|e| e == "toml"))
         .collect();
     files.sort();
-    if files.is_empty() {
-        return Err(Error::input(path, "", "the folder holds no study (*.toml)"));
-    }
     Ok(files)
 }
 

@@ -244,10 +244,7 @@ pub fn matching(loss: VoronoiLoss, fitted: &Parameters, truth: &Model) -> Result
         (Metric::Tilted(_), GateKind::Competition { kappa, .. }) => {
             expert.bias() + 0.5 * kappa * kappa * expert.variance
         }
-        _ => match expert.gate {
-            ExpertGate::Router { intercept, .. } => intercept,
-            _ => expert.bias(),
-        },
+        _ => expert.log_mass(),
     };
     let gauge = gauge(fitted, truth);
     let (omega, omega_true) = match metric {

@@ -1,21 +1,20 @@
 //! The smallest distance against the spread.
 
-use crate::plot::{Axis, Chart, Colour, Estimate, Figure, Series};
+use crate::plot::{Axis, Chart, Colour, Estimate, Figure, Palette, Series};
 use crate::sim::inverse::finding::{Finding, Quantity};
 use crate::sim::inverse::split::Spread;
 use crate::sim::inverse::study::{InverseCell, InversePlan};
 
-/// Colours of the gates. A dashed black line without marks is a claim.
-const COLOURS: [Colour; 8] = [
-    Colour::Blue,
-    Colour::Vermillion,
-    Colour::BluishGreen,
-    Colour::ReddishPurple,
-    Colour::Orange,
-    Colour::SkyBlue,
-    Colour::Grey,
-    Colour::Black,
-];
+/// The colour of gate k: the palette's, then the neutral ones. A dashed black line
+/// without marks is a claim.
+fn gate_colour(k: usize) -> Colour {
+    const NEUTRAL: [Colour; 2] = [Colour::Grey, Colour::Black];
+    let count = Palette::COLOURS.len();
+    match (k % (count + NEUTRAL.len())).checked_sub(count) {
+        None => Palette::COLOURS[k % (count + NEUTRAL.len())],
+        Some(neutral) => NEUTRAL[neutral],
+    }
+}
 
 /// One panel per coordinate and number of copies, then one per cell whose mass
 /// errors are claimed.
@@ -59,7 +58,7 @@ fn distance_chart<'a>(
     let mut guides: Vec<Series> = Vec::new();
     for (cell, finding) in cells {
         let gate = plan.study.gate.iter().position(|g| g.name == cell.gate);
-        let colour = COLOURS[gate.unwrap_or(0) % COLOURS.len()];
+        let colour = gate_colour(gate.unwrap_or(0));
         for series in curve(&cell.gate, colour, finding, Quantity::Hellinger) {
             chart = chart.with_series(series);
         }
@@ -81,7 +80,7 @@ fn mass_chart(cell: &InverseCell, finding: &Finding) -> Chart {
     );
     let names = ["(E h²)^(1/2)", "raw mass error", "tilted mass error"];
     let mut chart = empty_chart(title, &subtitle, "at the minimum");
-    for ((quantity, name), colour) in Quantity::ALL.into_iter().zip(names).zip(COLOURS) {
+    for ((quantity, name), colour) in Quantity::ALL.into_iter().zip(names).zip(Palette::COLOURS) {
         for series in curve(name, colour, finding, quantity) {
             chart = chart.with_series(series);
         }

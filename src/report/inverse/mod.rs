@@ -165,7 +165,7 @@ fn verdict_text(finding: &Finding) -> String {
     }
 }
 
-/// "26 hold, 1 fails"
+/// "26 × holds, 1 × fails"
 fn counts(findings: &[Finding]) -> String {
     let verdicts: Vec<Verdict> = findings.iter().map(Finding::verdict).collect();
     let kinds = [

@@ -3,6 +3,7 @@
 use super::minimum::Minimum;
 use super::study::{Case, InverseCell, InversePlan};
 use crate::sim::Verdict;
+use crate::sim::rate::unweighted_slope;
 
 /// A minimum is used if a Gauss-Newton step promises at most this: h is then
 /// known to a relative 5e-7 as far as the linearised problem tells.
@@ -167,10 +168,6 @@ fn exponent(points: &[(f64, f64)]) -> Option<f64> {
     if points.len() < 2 || points.iter().any(|(_, y)| !(*y > 0.0 && y.is_finite())) {
         return None;
     }
-    let count = points.len() as f64;
     let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
-    let centre = logs.iter().map(|(x, _)| x).sum::<f64>() / count;
-    let square: f64 = logs.iter().map(|(x, _)| (x - centre).powi(2)).sum();
-    let product: f64 = logs.iter().map(|(x, y)| (x - centre) * y).sum();
-    Some(product / square)
+    unweighted_slope(&logs)
 }

@@ -15,13 +15,9 @@
 //! difference of two log-densities would lose the digits of everything below
 //! 1e-16, this one of everything below 1e-16 times the deviation.
 
-use crate::model::{Expert, ExpertGate, GateKind, InputLaw, Model, Parameters, Point};
+use crate::loss::divergence::{NODES_PER_DEVIATION, RANGE};
+use crate::model::{ExpertGate, GateKind, InputLaw, Model, Parameters, Point};
 use ndarray::{Array1, Array2};
-
-/// Nodes per smallest standard deviation, as for distances (`docs/methods.md`, 6).
-const NODES_PER_DEVIATION: f64 = 6.0;
-/// Half-width of the range of y in standard deviations of the true atoms.
-const REACH: f64 = 9.0;
 
 /// What one column of a deviation is, for every atom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +120,7 @@ impl Neighbourhood {
             let law = parameters.conditional(x);
             let end = |sign: f64| {
                 let ends = law.means.iter().zip(&deviations);
-                ends.map(|(m, s)| sign * m + REACH * s)
+                ends.map(|(m, s)| sign * m + RANGE * s)
                     .fold(f64::NEG_INFINITY, f64::max)
             };
             let (low, high) = (-end(-1.0), end(1.0));
@@ -311,7 +307,7 @@ impl Neighbourhood {
             .truth
             .experts
             .iter()
-            .map(|e| mass_parameter(e) + factor * e.variance)
+            .map(|e| e.log_mass() + factor * e.variance)
             .collect();
         let top = log_masses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let total: f64 = log_masses.iter().map(|m| (m - top).exp()).sum();
@@ -364,12 +360,5 @@ impl Change {
             wider + moved + apart + scale,
             wider.abs() + moved.abs() + apart.abs() + scale.abs(),
         )
-    }
-}
-
-fn mass_parameter(expert: &Expert) -> f64 {
-    match expert.gate {
-        ExpertGate::Router { intercept, .. } => intercept,
-        _ => expert.bias(),
     }
 }

@@ -3,9 +3,9 @@
 use super::split::{Bounds, Split, Spread};
 use crate::error::{Error, Result, parse_toml, read_text};
 use crate::model::{Model, Response, Weights, read_model};
-use crate::sim::study::GateVariant;
+use crate::sim::plan::digest;
+use crate::sim::study::{GateVariant, LogSpaced, beside, stem};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -68,8 +68,8 @@ pub struct Case {
     pub copies: usize,
     /// The coordinate in which they are held apart.
     pub coordinate: Spread,
-    /// The spreads.
-    pub delta: Spreads,
+    /// The spreads, largest first.
+    pub delta: LogSpaced,
     /// Smallest and largest spread of the regression.
     pub window: [f64; 2],
     /// Claimed d log h / d log delta.
@@ -82,28 +82,6 @@ pub struct Case {
     pub tilted_mass: Option<f64>,
     /// Accepted deviation from each claimed exponent.
     pub tolerance: f64,
-}
-
-/// Spreads equally spaced in log delta, ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spreads {
-    /// Largest spread.
-    pub from: f64,
-    /// Smallest spread.
-    pub to: f64,
-    /// How many.
-    pub points: usize,
-}
-
-impl Spreads {
-    /// The spreads, largest first.
-    pub fn values(&self) -> Vec<f64> {
-        let ratio = (self.to / self.from).ln() / (self.points.max(2) - 1) as f64;
-        (0..self.points)
-            .map(|k| self.from * (ratio * k as f64).exp())
-            .collect()
-    }
 }
 
 /// One gate of one case: what is minimised along the spreads.
@@ -138,9 +116,7 @@ pub fn read_inverse_study(path: &Path) -> Result<InversePlan> {
     let text = read_text(path)?;
     let mut study: InverseStudy = parse_toml(path, &text)?;
     study.path = path.to_path_buf();
-    study.name = path
-        .file_stem()
-        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    study.name = stem(path);
     study.validate().map_err(|e| e.located(path, &text))?;
     let truths = study
         .gate
@@ -150,14 +126,6 @@ pub fn read_inverse_study(path: &Path) -> Result<InversePlan> {
     InversePlan::new(study, truths).map_err(|e| e.located(path, &text))
 }
 
-/// The error with its key in the given table of the study file.
-fn within(table: String) -> impl Fn(Error) -> Error {
-    move |error| match error {
-        Error::Value { key, message } => Error::value(format!("{table}.{key}"), message),
-        other => other,
-    }
-}
-
 impl InversePlan {
     fn new(study: InverseStudy, truths: Vec<Model>) -> Result<Self> {
         let truths = study
@@ -165,7 +133,10 @@ impl InversePlan {
             .iter()
             .zip(truths)
             .enumerate()
-            .map(|(g, (gate, truth))| gate.apply(truth).map_err(within(format!("gate[{g}]"))))
+            .map(|(g, (gate, truth))| {
+                gate.apply(truth)
+                    .map_err(|e| e.under(&format!("gate[{g}]")))
+            })
             .collect::<Result<Vec<_>>>()?;
         let mut cells = Vec::new();
         for (c, case) in study.case.iter().enumerate() {
@@ -184,8 +155,8 @@ impl InversePlan {
                     gate: name.clone(),
                     case: case.clone(),
                     split: split.map_err(|e| match &e {
-                        Error::Value { key, .. } if of_gate(key) => within(format!("gate[{g}]"))(e),
-                        _ => within(format!("case[{c}]"))(e),
+                        Error::Value { key, .. } if of_gate(key) => e.under(&format!("gate[{g}]")),
+                        _ => e.under(&format!("case[{c}]")),
                     })?,
                 });
             }
@@ -220,7 +191,7 @@ impl GateEntry {
 impl InverseStudy {
     /// A path of the study file, relative to the study's folder.
     pub fn relative(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+        beside(&self.path, path)
     }
 
     fn validate(&self) -> Result<()> {
@@ -233,7 +204,8 @@ impl InverseStudy {
         }
         let mut seen = HashSet::new();
         for (c, case) in self.case.iter().enumerate() {
-            case.validate().map_err(within(format!("case[{c}]")))?;
+            case.validate()
+                .map_err(|e| e.under(&format!("case[{c}]")))?;
             for gate in &case.gates {
                 let key = || format!("case[{c}].gates");
                 if !names.contains(gate.as_str()) {
@@ -258,7 +230,7 @@ impl InverseStudy {
 
 impl Case {
     fn validate(&self) -> Result<()> {
-        let Spreads { from, to, points } = self.delta;
+        let LogSpaced { from, to, points } = self.delta;
         if !(to > 0.0 && from > to && from.is_finite() && (2..=1000).contains(&points)) {
             let message = "needs from > to > 0 and 2 to 1000 points";
             return Err(Error::value("delta", message));
@@ -312,10 +284,5 @@ fn design_hash(study: &InverseStudy, truths: &[Model]) -> String {
             .collect(),
         cases: &study.case,
     };
-    let text = serde_json::to_string(&design).expect("plain data");
-    let digest = Sha256::digest(text.as_bytes());
-    digest[..6]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest(&design)
 }
