@@ -43,7 +43,9 @@ pub fn aligned(fitted: &Parameters, truth: &Parameters) -> Option<Parameters> {
     Some(fitted.permuted(&order))
 }
 
-fn distance_sq(a: &Expert, b: &Expert) -> f64 {
+/// Squared distance of (scale, slope, intercept, log-variance); infinite between
+/// experts of different kinds.
+pub(super) fn distance_sq(a: &Expert, b: &Expert) -> f64 {
     if !a.is_alike(b) {
         return f64::INFINITY;
     }

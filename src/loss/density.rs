@@ -168,7 +168,7 @@ pub fn breaks_along_a_line(law: &InputLaw, mixtures: &[&Parameters]) -> Vec<f64>
 }
 
 /// Ends of the support of a one-dimensional continuous law.
-fn support(law: &InputLaw) -> (f64, f64) {
+pub(super) fn support(law: &InputLaw) -> (f64, f64) {
     match law {
         InputLaw::Uniform { low, high } => (low[0], high[0]),
         InputLaw::Normal {

@@ -5,10 +5,14 @@
 //!   rates.
 //! * [`voronoi`]: losses between the parameters, one cell of fitted experts per
 //!   true expert: the losses of the parameter rates.
+//! * [`coordinate`]: errors of single parameters, cell by cell.
+//! * [`selection`]: how often two sparse mixtures keep different experts.
 //! * [`alignment`]: which fitted expert is which true one, where there are as
 //!   many.
 
 pub mod alignment;
+pub mod coordinate;
 pub mod density;
 pub mod divergence;
+pub mod selection;
 pub mod voronoi;

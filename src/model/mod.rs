@@ -34,6 +34,7 @@ mod gate_lanes;
 mod input_law;
 mod lattice;
 mod layout;
+mod nesting;
 mod parameters;
 mod sample;
 mod score;

@@ -1,9 +1,10 @@
 //! The summary as CSV, so that a stored report can be compared with its rows.
 
 use super::format::{six_digits, wilson};
-use super::wording::{claims, constant_key};
+use super::wording::{claims, constant_key, worst_ratio};
 use crate::sim::Plan;
 use crate::sim::claim::Claim;
+use crate::sim::statistic::Statistic;
 use crate::sim::summary::{CellSummary, ClaimResult, Estimate, Finding, Summary};
 
 /// One line per (series, n, measure): value, standard error, 95 % interval,
@@ -101,12 +102,27 @@ fn measures(cell: &CellSummary) -> Vec<(String, Measure)> {
     };
     let mut found = Vec::new();
     for loss in &cell.losses {
-        let name = loss.loss.name();
+        let name = loss.loss;
         found.push((name.to_string(), loss.mean.into()));
         found.push((format!("{name}_median"), exact(loss.median)));
+        for (statistic, estimate) in &loss.statistics {
+            found.push((format!("{name}_{statistic}"), (*estimate).into()));
+        }
     }
     for (constant, estimate) in &cell.constants {
         found.push((constant_key(*constant).to_string(), (*estimate).into()));
+    }
+    for coordinate in &cell.coordinates {
+        let name = coordinate.coordinate;
+        found.push((format!("bias {name}"), coordinate.bias.into()));
+        let ratio = coordinate.scaled_mse;
+        if ratio.value.is_finite() {
+            found.push((format!("ratio_mse {name}"), ratio.into()));
+        }
+        if coordinate.intervals > 0 {
+            let covered = share(coordinate.covered, coordinate.intervals);
+            found.push((format!("covered {name}"), covered));
+        }
     }
     if cell.rows > 0 {
         found.push(("failure_rate".to_string(), share(cell.failures, cell.rows)));
@@ -127,12 +143,21 @@ fn share(hits: usize, trials: usize) -> Measure {
 
 fn claim_key(claim: &Claim) -> String {
     match claim {
-        Claim::Slope { loss, .. } => format!("slope {}", loss.name()),
+        Claim::Slope {
+            loss, statistic, ..
+        } => match statistic {
+            Statistic::Mean => format!("slope {loss}"),
+            other => format!("slope {loss} {other}"),
+        },
+        Claim::Level { loss, .. } => format!("level {loss}"),
+        Claim::ChiSquare { constant, .. } => format!("chi_square {}", constant_key(*constant)),
+        Claim::Intervals { .. } => "intervals".to_string(),
+        Claim::Efficiency { of, reference, .. } => format!("efficiency {of}/{reference}"),
         Claim::Constant { constant, .. } => constant_key(*constant).to_string(),
-        Claim::Coverage { loss, .. } => format!("coverage {}", loss.name()),
+        Claim::Coverage { loss, .. } => format!("coverage {loss}"),
         Claim::Passes { .. } => "passes".to_string(),
         Claim::SampleSize { loss, accuracy, .. } => {
-            format!("sample_size {} {accuracy}", loss.name())
+            format!("sample_size {loss} {accuracy}")
         }
     }
 }
@@ -140,8 +165,15 @@ fn claim_key(claim: &Claim) -> String {
 fn numbers(result: &ClaimResult) -> (Option<f64>, Option<[f64; 2]>) {
     match &result.finding {
         Finding::Slope { rate, .. } => (rate.map(|r| r.line.slope), rate.map(|r| r.interval)),
-        Finding::Constant { estimate, .. } => {
-            (estimate.map(|e| e.value), estimate.map(|e| e.interval))
+        Finding::Constant { estimate, .. }
+        | Finding::Level { estimate, .. }
+        | Finding::Efficiency { estimate, .. }
+        | Finding::Intervals {
+            coverage: estimate, ..
+        } => (estimate.map(|e| e.value), estimate.map(|e| e.interval)),
+        Finding::ChiSquare { ratios, .. } => {
+            let worst = worst_ratio(ratios);
+            (worst.map(|w| w.ratio), worst.map(|w| w.interval))
         }
         Finding::Coverage { groups: 0, .. } => (None, None),
         Finding::Coverage { covered, groups } => {

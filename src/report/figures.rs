@@ -10,6 +10,7 @@ use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant, Curve};
 use crate::sim::column::Loss;
 use crate::sim::rate::Line;
+use crate::sim::statistic::Statistic;
 use crate::sim::summary::{Finding, SeriesSummary, Summary};
 
 /// Points of a drawn theorem curve.
@@ -17,17 +18,59 @@ const CURVE_POINTS: usize = 33;
 /// Half-width over which points of equal n are spread, as a share of the axis.
 const SPREAD: f64 = 0.02;
 
-/// One panel per loss: those that slope claims name first.
+/// More series than this in one panel cannot be told apart.
+const MOST_SERIES: usize = 8;
+
+/// One panel per loss and statistic: those that slope claims name first, in the
+/// order of the losses. Many series go into one panel per level of their first
+/// factor.
 pub(super) fn rate_charts(plan: &Plan, summary: &Summary) -> Vec<Chart> {
-    let claimed = |loss: &Loss| summary.claims.iter().any(|c| slope_of(&c.finding, *loss));
-    let (first, others): (Vec<Loss>, Vec<Loss>) =
-        plan.study.losses.iter().partition(|l| claimed(l));
-    first
-        .into_iter()
-        .chain(others)
-        .filter(|&loss| has_points(summary, loss))
-        .map(|loss| rate_chart(summary, loss))
+    let mut claimed: Vec<(Loss, Statistic)> = Vec::new();
+    let mut others = Vec::new();
+    for &loss in &plan.study.losses {
+        let before = claimed.len();
+        for result in &summary.claims {
+            if let Finding::Slope {
+                loss: of,
+                statistic,
+                ..
+            } = &result.finding
+                && *of == loss
+                && !claimed.contains(&(loss, *statistic))
+            {
+                claimed.push((loss, *statistic));
+            }
+        }
+        if claimed.len() == before {
+            others.push((loss, Statistic::Mean));
+        }
+    }
+    let facets = facets(summary);
+    let panels = claimed.into_iter().chain(others);
+    panels
+        .filter(|(loss, statistic)| has_points(summary, *loss, *statistic))
+        .flat_map(|(loss, statistic)| {
+            let facets = facets.iter();
+            let charts = facets.map(move |f| rate_chart(summary, loss, statistic, f.as_deref()));
+            charts.collect::<Vec<_>>()
+        })
         .collect()
+}
+
+/// The levels of the first factor, each a panel; one panel for all where a few
+/// series fit into it.
+fn facets(summary: &Summary) -> Vec<Option<String>> {
+    if summary.series.len() <= MOST_SERIES {
+        return vec![None];
+    }
+    let mut levels: Vec<Option<String>> = Vec::new();
+    for series in &summary.series {
+        let first = series.name.split(',').next().map(String::from);
+        if !levels.contains(&first) {
+            levels.push(first);
+        }
+    }
+    levels
 }
 
 /// One panel per constant that the rows give.
@@ -53,27 +96,46 @@ pub(super) fn joined(charts: Vec<Chart>) -> Figure {
     Figure::grid(columns.max(1), charts).with_panel_size(600, 580)
 }
 
-fn slope_of(finding: &Finding, wanted: Loss) -> bool {
-    matches!(finding, Finding::Slope { loss, .. } if *loss == wanted)
+fn slope_of(finding: &Finding, wanted: Loss, of: Statistic) -> bool {
+    matches!(finding, Finding::Slope { loss, statistic, .. } if *loss == wanted && *statistic == of)
 }
 
-fn has_points(summary: &Summary, loss: Loss) -> bool {
+fn has_points(summary: &Summary, loss: Loss, statistic: Statistic) -> bool {
     let cells = summary.series.iter().flat_map(|s| &s.cells);
-    cells.flat_map(|c| &c.losses).any(|l| l.loss == loss)
+    let mut losses = cells.flat_map(|c| &c.losses).filter(|l| l.loss == loss);
+    losses.any(|l| l.of(statistic).is_some_and(|e| e.value > 0.0))
 }
 
-fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
+fn rate_chart(summary: &Summary, loss: Loss, statistic: Statistic, facet: Option<&str>) -> Chart {
+    let of = match statistic {
+        Statistic::Mean => "mean".to_string(),
+        Statistic::Quantile(50) => "median".to_string(),
+        Statistic::Quantile(percent) => format!("{percent} % quantile"),
+        Statistic::Moment(power) => format!("(mean of power {power})^(1/{power})"),
+    };
+    let heading = match facet {
+        Some(facet) => format!("{}: {}", loss_name(loss), series_label(facet)),
+        None => loss_name(loss),
+    };
     let mut chart = Chart::new(
-        loss_name(loss),
+        heading,
         Axis::log10("sample size n"),
         Axis::log10(loss.symbol()),
     )
-    .with_subtitle("mean over replicates, 95 % interval");
+    .with_subtitle(format!("{of} over replicates, 95 % interval"));
     let mut curves: Vec<Series> = Vec::new();
-    for (k, series) in summary.series.iter().enumerate() {
+    let shown = summary
+        .series
+        .iter()
+        .filter(|s| facet.is_none_or(|facet| s.name.split(',').next() == Some(facet)));
+    for (k, series) in shown.enumerate() {
         let colour = Palette::colour(k);
-        let mut label = series_label(&series.name);
-        let points = loss_points(series, loss);
+        let mut label = match facet {
+            // The panel's heading says the first level.
+            Some(facet) => series_label(series.name[facet.len()..].trim_start_matches(',')),
+            None => series_label(&series.name),
+        };
+        let points = loss_points(series, loss, statistic);
         let mut lines = Vec::new();
         for result in &summary.claims {
             let Finding::Slope {
@@ -85,7 +147,7 @@ fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
             else {
                 continue;
             };
-            if result.series != series.name || !slope_of(&result.finding, loss) {
+            if result.series != series.name || !slope_of(&result.finding, loss, statistic) {
                 continue;
             }
             let Some(ends) = inside(&points, *window) else {
@@ -101,7 +163,10 @@ fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
             }
             let theorem = format!("theorem: {}", curve.symbol());
             let anchored = anchored_curve(*curve, &rate.line, *window, ends);
-            curves.push(theorem_series(theorem, *curve, anchored));
+            // Many curves of one rate would hide the points.
+            if facet.is_none() || curves.is_empty() {
+                curves.push(theorem_series(theorem, *curve, anchored));
+            }
         }
         if !lines.is_empty() {
             chart = chart.with_series(Series::line(&label, colour, lines));
@@ -118,7 +183,7 @@ fn rate_chart(summary: &Summary, loss: Loss) -> Chart {
 fn theorem_series(label: String, curve: Curve, points: Vec<(f64, f64)>) -> Series {
     let style = match curve {
         Curve::LogParametric => LineStyle::Dotted,
-        Curve::Parametric | Curve::Quartic => LineStyle::Dashed,
+        _ => LineStyle::Dashed,
     };
     Series {
         label,
@@ -127,14 +192,17 @@ fn theorem_series(label: String, curve: Curve, points: Vec<(f64, f64)>) -> Serie
     }
 }
 
-fn loss_points(series: &SeriesSummary, loss: Loss) -> Vec<Estimate> {
+fn loss_points(series: &SeriesSummary, loss: Loss, statistic: Statistic) -> Vec<Estimate> {
     let point = |n: u64, mean: crate::sim::summary::Estimate| {
         Estimate::new(n as f64, mean.value, mean.interval[0], mean.interval[1])
     };
     series
         .cells
         .iter()
-        .filter_map(|c| Some(point(c.n, c.losses.iter().find(|l| l.loss == loss)?.mean)))
+        .filter_map(|c| {
+            let found = c.losses.iter().find(|l| l.loss == loss)?;
+            Some(point(c.n, found.of(statistic)?))
+        })
         .collect()
 }
 

@@ -148,6 +148,7 @@ fn rows(plan: &Plan, failed: u64) -> Vec<Row> {
                 },
                 information_distance: 7.0 * noise,
                 parameters: Vec::new(),
+                standard_errors: None,
                 seconds: 0.01,
             });
         }

@@ -4,8 +4,9 @@ use super::format::{
     counted, decimal, interval, percent, rounded, size, stated, stated_interval, thousands, wilson,
 };
 use crate::sim::claim::{Claim, Constant};
-use crate::sim::column::Loss;
-use crate::sim::summary::{ClaimResult, Finding, Summary};
+use crate::sim::column::{Loss, Quantity};
+use crate::sim::statistic::Statistic;
+use crate::sim::summary::{ClaimResult, Finding, SizeRatio, Summary};
 use crate::sim::{Plan, Verdict};
 
 /// A series as readers see it: the levels without their factors.
@@ -22,8 +23,8 @@ pub(super) fn series_label(series: &str) -> String {
 }
 
 /// A loss in words.
-pub(super) fn loss_name(loss: Loss) -> &'static str {
-    match loss {
+pub(super) fn loss_name(loss: Loss) -> String {
+    let name = match loss {
         Loss::HellingerMean => "Hellinger distance",
         Loss::HellingerSqMean => "Squared Hellinger distance",
         Loss::TvMean => "Total variation distance",
@@ -31,12 +32,50 @@ pub(super) fn loss_name(loss: Loss) -> &'static str {
         Loss::Voronoi => "Voronoi loss",
         Loss::VoronoiTilted => "Tilted Voronoi loss",
         Loss::VoronoiSoftmaxD2 => "Voronoi loss D₂",
+        Loss::Selection => "Selection error",
+        Loss::Cell(quantity, expert) => {
+            return format!("{} of expert {expert}", quantity_name(quantity));
+        }
+    };
+    name.to_string()
+}
+
+fn quantity_name(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Slope => "Slope",
+        Quantity::Intercept => "Intercept",
+        Quantity::Scale => "Output weight",
+        Quantity::LogVariance => "Log variance",
+        Quantity::GateSlope => "Router slope",
+        Quantity::LogMass => "Log mass",
+    }
+}
+
+/// A statistic of a loss, as a formula.
+pub(super) fn statistic_symbol(statistic: Statistic, loss: Loss) -> String {
+    let symbol = loss.symbol();
+    match statistic {
+        Statistic::Mean => symbol,
+        Statistic::Quantile(50) => format!("median of {symbol}"),
+        Statistic::Quantile(percent) => format!("{percent} % quantile of {symbol}"),
+        Statistic::Moment(power) => format!("(mean of power {power})^(1/{power}) of {symbol}"),
     }
 }
 
 /// What a loss measures.
 pub(super) fn loss_definition(loss: Loss) -> &'static str {
     match loss {
+        Loss::Selection => {
+            "probability that fit and truth select different experts at X: how far the \
+             boundaries between selections are apart"
+        }
+        Loss::Cell(Quantity::LogMass, _) => {
+            "error of the logarithm of the cell’s mass, relative to the cell of the last expert"
+        }
+        Loss::Cell(..) => {
+            "root mean square, weighted by mass, of fitted minus true over the fitted experts in \
+             the Voronoi cell of the true one"
+        }
         Loss::HellingerMean => {
             "E h = mean over X of h(p*(·|X), p̂(·|X)), with h² = ½ ∫ (√p − √q)² dy"
         }
@@ -66,6 +105,10 @@ pub(super) fn constant_definition(constant: Constant) -> &'static str {
             "I is the Fisher information at the truth, Cov the covariance of the estimate about \
              the truth (Cramér–Rao)"
         }
+        Constant::Coordinates => {
+            "n times the mean squared error over its Cramér–Rao bound, averaged over the experts’ \
+             coordinates"
+        }
     }
 }
 
@@ -75,6 +118,7 @@ pub(super) fn constant_key(constant: Constant) -> &'static str {
         Constant::HellingerSq => "ratio_hellinger_sq",
         Constant::LikelihoodRatio => "ratio_likelihood",
         Constant::Information => "ratio_information",
+        Constant::Coordinates => "ratio_coordinates",
     }
 }
 
@@ -83,32 +127,59 @@ pub(super) fn claims<'a>(
     plan: &'a Plan,
     summary: &'a Summary,
 ) -> impl Iterator<Item = (&'a Claim, &'a [ClaimResult])> {
-    let results = summary.claims.chunks(summary.series.len().max(1));
-    plan.study.claim.iter().zip(results)
+    let results = summary.claims.chunk_by(|a, b| a.claim == b.claim);
+    results.map(|results| (&plan.study.claim[results[0].claim], results))
 }
 
 /// What a claim says.
 pub(super) fn claim_text(plan: &Plan, claim: &Claim) -> String {
+    let largest = || plan.cells.iter().map(|c| c.n).max().unwrap_or(0);
     match claim {
         Claim::Slope {
             loss,
+            statistic,
             curve,
             window,
             ..
         } => format!(
             "{} falls like {}: slope over {}",
-            loss.symbol(),
+            statistic_symbol(*statistic, *loss),
             curve.symbol(),
             window_text(*window)
-        ),
-        Claim::Constant { constant, .. } => {
-            let largest = plan.cells.iter().map(|c| c.n).max().unwrap_or(0);
-            format!(
-                "{} → 1: ratio at n = {}",
-                constant.symbol(),
-                thousands(largest)
-            )
+        )
+        .replace("falls like a constant", "does not fall"),
+        Claim::Level { loss, .. } => {
+            format!("Mean {} at n = {}", loss.symbol(), thousands(largest()))
         }
+        Claim::ChiSquare {
+            constant,
+            from,
+            confidence,
+            ..
+        } => format!(
+            "{} → 1: within the {} interval of its limit law at every n ≥ {}",
+            constant.symbol(),
+            percent(*confidence),
+            size(*from)
+        ),
+        Claim::Intervals { from, .. } => format!(
+            "95 % intervals from the observed information cover the truth, n ≥ {}",
+            size(*from)
+        ),
+        Claim::Efficiency {
+            of,
+            reference,
+            from,
+            ..
+        } => format!(
+            "Mean squared error of {of} over that of {reference}, n ≥ {}: the ratio of the bounds",
+            size(*from)
+        ),
+        Claim::Constant { constant, .. } => format!(
+            "{} → 1: ratio at n = {}",
+            constant.symbol(),
+            thousands(largest())
+        ),
         Claim::Coverage { loss, slope, group } => format!(
             "The 95 % interval of the slope of {} covers {} (groups of {group} replicates)",
             loss.symbol(),
@@ -131,7 +202,12 @@ pub(super) fn claim_text(plan: &Plan, claim: &Claim) -> String {
 /// The theorem that a claim names; empty for none.
 pub(super) fn claim_theorem(claim: &Claim) -> &str {
     match claim {
-        Claim::Slope { theorem, .. } | Claim::Constant { theorem, .. } => theorem,
+        Claim::Slope { theorem, .. }
+        | Claim::Level { theorem, .. }
+        | Claim::ChiSquare { theorem, .. }
+        | Claim::Intervals { theorem, .. }
+        | Claim::Efficiency { theorem, .. }
+        | Claim::Constant { theorem, .. } => theorem,
         Claim::Coverage { .. } | Claim::Passes { .. } | Claim::SampleSize { .. } => "",
     }
 }
@@ -148,9 +224,19 @@ pub(super) fn measured(finding: &Finding) -> (String, String) {
         Finding::Slope { rate, .. } => rate.map_or_else(nothing, |rate| {
             (decimal(rate.line.slope, 3), interval(rate.interval, 3))
         }),
-        Finding::Constant { estimate, .. } => {
-            estimate.map_or_else(nothing, |e| (decimal(e.value, 3), interval(e.interval, 3)))
-        }
+        Finding::Constant { estimate, .. }
+        | Finding::Efficiency { estimate, .. }
+        | Finding::Intervals {
+            coverage: estimate, ..
+        } => estimate.map_or_else(nothing, |e| (decimal(e.value, 3), interval(e.interval, 3))),
+        Finding::Level { estimate, .. } => estimate.map_or_else(nothing, |e| {
+            let [low, high] = e.interval.map(|end| rounded(end, 4));
+            (rounded(e.value, 4), format!("[{low}, {high}]"))
+        }),
+        Finding::ChiSquare { ratios, .. } => worst_ratio(ratios).map_or_else(nothing, |worst| {
+            let found = format!("{} at n = {}", decimal(worst.ratio, 3), thousands(worst.n));
+            (found, String::new())
+        }),
         Finding::Coverage { groups: 0, .. } => nothing(),
         Finding::Coverage { covered, groups } => {
             let ends = wilson(*covered as usize, *groups as usize);
@@ -181,6 +267,13 @@ pub(super) fn measured(finding: &Finding) -> (String, String) {
 pub(super) fn accepted(result: &ClaimResult) -> String {
     match (&result.finding, result.accept) {
         (Finding::Coverage { .. }, _) => "0.95".to_string(),
+        (Finding::ChiSquare { ratios, .. }, _) => match worst_ratio(ratios) {
+            Some(worst) => interval(worst.interval, 3),
+            None => "–".to_string(),
+        },
+        (Finding::Efficiency { bound, .. }, Some(ends)) => {
+            format!("{} {}", decimal(*bound, 3), interval(ends, 3))
+        }
         (Finding::Passes(_), Some([median, percentile])) => {
             format!("≤ {}; ≤ {}", stated(median), stated(percentile))
         }
@@ -191,6 +284,13 @@ pub(super) fn accepted(result: &ClaimResult) -> String {
         (_, Some(ends)) => stated_interval(ends),
         (_, None) => "–".to_string(),
     }
+}
+
+/// The ratio that lies farthest from 1 for its interval.
+pub(super) fn worst_ratio(ratios: &[SizeRatio]) -> Option<SizeRatio> {
+    let order =
+        |a: &&SizeRatio, b: &&SizeRatio| a.deviation().abs().total_cmp(&b.deviation().abs());
+    ratios.iter().max_by(order).copied()
 }
 
 fn passes(value: f64) -> String {

@@ -14,7 +14,8 @@ use crate::fit::Bounds;
 use crate::loss::alignment::aligned;
 use crate::loss::density::{KroneckerLattice, breaks_along_a_line, input_density};
 use crate::loss::divergence::{atoms, range};
-use crate::model::{InputLaw, Layout, Model, Parameters, Point};
+use crate::model::{Coordinate, InputLaw, Layout, Model, Parameters, Point};
+use crate::num::dense::Factor;
 use ndarray::{Array1, Array2};
 
 /// P and the Fisher information at a truth.
@@ -24,6 +25,9 @@ pub struct Regularity {
     pub parameters: usize,
     /// E_X int p score score' dy over all packed coordinates. Shape: layout.
     pub information: Array2<f64>,
+    /// Cramer-Rao bounds of n Var, one per packed coordinate; NaN where a
+    /// coordinate is fixed or the information is singular. Shape: layout.
+    pub bounds: Vec<f64>,
     layout: Layout,
     truth: Parameters,
     free: Vec<usize>,
@@ -38,16 +42,43 @@ impl Regularity {
     /// Computes P and the information at `truth` by quadrature.
     pub fn at(truth: &Model, bounds: &Bounds) -> Self {
         let layout = truth.parameters.layout();
-        let free = (0..layout.len())
+        let free: Vec<usize> = (0..layout.len())
             .filter(|&j| !bounds.is_pinned(j))
             .collect();
+        let information = fisher_information(truth);
         Regularity {
             parameters: bounds.dimension(),
-            information: fisher_information(truth),
+            bounds: inverse_diagonal(&information, &free),
+            information,
             layout,
             truth: truth.parameters.clone(),
             free,
         }
+    }
+
+    /// What each packed coordinate is.
+    pub fn coordinates(&self) -> &[Coordinate] {
+        self.layout.coordinates()
+    }
+
+    /// The truth in packed coordinates.
+    pub fn packed(&self) -> Vec<f64> {
+        self.layout.pack(&self.truth)
+    }
+
+    /// The free coordinates of the experts' means and variances, by position: the
+    /// same in every family of gates.
+    pub fn expert_coordinates(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_of_expert = |j: &usize| {
+            matches!(
+                self.coordinates()[*j],
+                Coordinate::Scale(_)
+                    | Coordinate::Slope(..)
+                    | Coordinate::Intercept(_)
+                    | Coordinate::LogVariance(_)
+            )
+        };
+        self.free.iter().copied().filter(is_of_expert)
     }
 
     /// n delta' I delta with delta the difference to the truth in packed
@@ -67,6 +98,24 @@ impl Regularity {
         }
         n as f64 * delta.dot(&self.information.dot(&delta))
     }
+}
+
+/// The diagonal of the inverse of a positive definite matrix restricted to the
+/// indices `free`; NaN for all other indices, and everywhere if the restricted
+/// matrix is not numerically positive definite.
+pub(super) fn inverse_diagonal(matrix: &Array2<f64>, free: &[usize]) -> Vec<f64> {
+    let mut diagonal = vec![f64::NAN; matrix.nrows()];
+    let restricted = Array2::from_shape_fn((free.len(), free.len()), |(a, b)| {
+        matrix[[free[a], free[b]]]
+    });
+    if let Some(factor) = Factor::new(&restricted) {
+        for (k, &j) in free.iter().enumerate() {
+            let mut unit = Array1::zeros(free.len());
+            unit[k] = 1.0;
+            diagonal[j] = factor.solve(&unit)[k];
+        }
+    }
+    diagonal
 }
 
 /// E_X int p(y|x) score score' dy in packed coordinates.

@@ -12,11 +12,13 @@ pub mod column;
 pub mod constants;
 pub mod data;
 pub mod inverse;
+mod judge;
 pub mod plan;
 pub mod rate;
 pub mod row;
 pub mod run;
 pub mod series;
+pub mod statistic;
 pub mod study;
 pub mod summary;
 

@@ -3,9 +3,12 @@
 use super::column::Loss;
 use super::constants::Regularity;
 use super::data::FittedTruth;
-use super::study::{MOST_ROWS, Precision, Replicates, Study, Truth};
+use super::study::{
+    Admission, Family, Fit, FitVariant, MOST_ROWS, Precision, Replicates, Study, Truth, join,
+};
 use crate::error::{Error, Result, read_text};
 use crate::fit::{Bounds, Start};
+use crate::loss::selection::selection_error;
 use crate::model::{Model, Parameters, read_model};
 use crate::num::sum::mean_and_deviation;
 use serde::Serialize;
@@ -18,7 +21,7 @@ pub struct Cell {
     pub series: String,
     /// The whole name, such as `gate=softplus,n=1000`.
     pub name: String,
-    /// The name without the start: cells that differ in their starts only see
+    /// The name without estimator and start: cells that differ in nothing else see
     /// the same data.
     pub data_name: String,
     /// Sample size.
@@ -32,8 +35,15 @@ pub struct Cell {
 /// A truth with what every replicate of it needs.
 #[derive(Clone, Debug)]
 pub struct PlannedTruth {
+    /// The levels that decide the data, such as `truth=plane,gate=softplus`.
+    pub name: String,
     /// The data-generating mixture.
     pub model: Model,
+    /// The same law in the family that is fitted: what the fit's parameters are
+    /// compared with.
+    pub own: Model,
+    /// The estimator.
+    pub fit: Fit,
     /// What is fitted: the truth, with experts split where the study says so.
     pub template: Parameters,
     /// The parameter set of the fit.
@@ -51,9 +61,9 @@ pub struct Plan {
     pub hash: String,
     /// The fit that serves as truth, where the truth comes from data.
     pub fitted: Option<FittedTruth>,
-    /// One per gate variant.
+    /// One per truth, gate variant and estimator.
     pub truths: Vec<PlannedTruth>,
-    /// In the order gate, start, n.
+    /// In the order truth, gate, fit, start, n.
     pub cells: Vec<Cell>,
 }
 
@@ -68,16 +78,26 @@ impl Plan {
             Ok(text) => e.located(&study.path, &text),
             Err(_) => e,
         };
-        let (base, fitted) = match &study.truth {
-            Truth::File(truth) => (read_model(&study.relative(&truth.file))?, None),
+        let (bases, fitted) = match &study.truth {
+            Truth::File(truth) => (vec![read_model(&study.relative(&truth.file))?], None),
+            Truth::Files(truth) => {
+                let files = truth.files.iter();
+                let models = files.map(|f| read_model(&study.relative(&f.file)));
+                (models.collect::<Result<Vec<_>>>()?, None)
+            }
             Truth::Data(truth) => {
                 let path = study.relative(&truth.data);
                 let fitted = truth.fitted(&path).map_err(locate)?;
-                (fitted.model.clone(), Some(fitted))
+                (vec![fitted.model.clone()], Some(fitted))
             }
         };
         let truth_identity = match &study.truth {
-            Truth::File(_) => base.to_toml(),
+            Truth::File(_) => bases[0].to_toml(),
+            Truth::Files(truth) => {
+                let named = truth.files.iter().zip(&bases);
+                let text = named.map(|(file, model)| format!("{}\n{}", file.name, model.to_toml()));
+                text.collect()
+            }
             // The data, not the fit to them: its last digits depend on the machine.
             Truth::Data(truth) => {
                 let data = read_text(&study.relative(&truth.data))?;
@@ -85,43 +105,48 @@ impl Plan {
                 format!("{table}\n{data}")
             }
         };
-        let variants: Vec<(Option<String>, Model)> = match study.grid.gate.is_empty() {
-            true => vec![(None, base)],
-            false => study
-                .grid
-                .gate
-                .iter()
-                .map(|g| Ok((Some(format!("gate={}", g.name)), g.apply(&base)?)))
-                .collect::<Result<_>>()
-                .map_err(locate)?,
-        };
-        let start_sets: Vec<(Option<String>, Vec<Start>)> = match study.grid.start.is_empty() {
-            true => vec![(None, study.fit.starts.clone())],
-            false => study
-                .grid
-                .start
-                .iter()
-                .map(|s| (Some(format!("start={}", s.name)), s.starts.clone()))
-                .collect(),
-        };
-        let mut truths = Vec::new();
+        let fits = study.fits().map_err(locate)?;
+        let mut truths: Vec<PlannedTruth> = Vec::new();
+        let mut places: Vec<[usize; 3]> = Vec::new();
         let mut cells = Vec::new();
-        for (truth, (gate, model)) in variants.into_iter().enumerate() {
-            let planned = PlannedTruth::new(&study, model).map_err(locate)?;
-            for (start, starts) in &start_sets {
-                for n in study.grid.n.values() {
-                    let size = Some(format!("n={n}"));
-                    cells.push(Cell {
-                        series: join([&gate, start, &None]),
-                        name: join([&gate, start, &size]),
-                        data_name: join([&gate, &None, &size]),
-                        n,
-                        truth,
-                        starts: starts.clone(),
-                    });
+        for combination in study.combinations() {
+            let place = [combination.truth, combination.gate, combination.fit];
+            let known = places.iter().position(|p| *p == place);
+            let truth = match known {
+                Some(truth) => truth,
+                None => {
+                    let base = &bases[combination.truth];
+                    let model = match study.grid.gate.get(combination.gate) {
+                        Some(variant) => variant.apply(base),
+                        None => Ok(base.clone()),
+                    };
+                    let fit = fits[combination.fit].1.clone();
+                    let name = &combination.data;
+                    let planned = model.and_then(|m| PlannedTruth::new(&study, name, m, fit));
+                    truths.push(planned.map_err(locate)?);
+                    places.push(place);
+                    truths.len() - 1
                 }
+            };
+            let starts = match study.grid.start.get(combination.start) {
+                Some(set) => &set.starts,
+                None => &truths[truth].fit.starts,
+            };
+            for n in study.grid.n.values() {
+                let size = Some(format!("n={n}"));
+                let with_size = |name: &str| {
+                    let name = (!name.is_empty()).then(|| name.to_string());
+                    join(&[&name, &size])
+                };
+                cells.push(Cell {
+                    series: combination.series.clone(),
+                    name: with_size(&combination.series),
+                    data_name: with_size(&combination.data),
+                    n,
+                    truth,
+                    starts: starts.clone(),
+                });
             }
-            truths.push(planned);
         }
         let hash = design_hash(&study, &truth_identity);
         Ok(Plan {
@@ -194,27 +219,40 @@ fn replicates_for(variance_of_one: f64, precision: &Precision) -> u64 {
     (wanted.ceil() as u64).clamp(precision.pilot, precision.at_most)
 }
 
-fn join(parts: [&Option<String>; 3]) -> String {
-    let given: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
-    given.join(",")
-}
-
 impl PlannedTruth {
-    /// True if the fit has the truth's own structure.
+    /// True if the fit has the truth's own number of experts.
     pub fn is_exact(&self) -> bool {
         self.template.experts.len() == self.model.parameters.experts.len()
     }
 
-    fn new(study: &Study, model: Model) -> Result<Self> {
-        let gate = model.parameters.gate.kind;
-        let template = match study.fit.copies.as_slice() {
-            [] => model.parameters.clone(),
-            copies => model.parameters.split(copies).map_err(|e| e.under("fit"))?,
+    fn new(study: &Study, name: &str, model: Model, fit: Fit) -> Result<Self> {
+        let own = Model {
+            parameters: match fit.family {
+                Family::Own => model.parameters.clone(),
+                Family::Router => model
+                    .parameters
+                    .as_router(&model.input)
+                    .map_err(|e| e.under("fit.family"))?,
+            },
+            input: model.input.clone(),
+        };
+        let template = match fit.copies.as_slice() {
+            [] => own.parameters.clone(),
+            copies => own.parameters.split(copies).map_err(|e| e.under("fit"))?,
         };
         for loss in &study.losses {
-            if let Some(voronoi) = loss.voronoi(gate) {
-                crate::loss::voronoi::voronoi_loss(voronoi, &template, &model)
-                    .map_err(|e| Error::value("losses", format!("{}: {e}", loss.name())))?;
+            if let Some(voronoi) = loss.voronoi(own.parameters.gate.kind) {
+                crate::loss::voronoi::voronoi_loss(voronoi, &template, &own)
+                    .map_err(|e| Error::value("losses", format!("{loss}: {e}")))?;
+            }
+            if let Loss::Cell(_, expert) = *loss
+                && expert >= own.parameters.experts.len()
+            {
+                let message = format!("{loss}: the truth has no such expert");
+                return Err(Error::value("losses", message));
+            }
+            if let Loss::Selection = loss {
+                selection_error(&template, &own)?;
             }
         }
         let largest = study.grid.n.values().into_iter().max().unwrap_or(0);
@@ -224,7 +262,7 @@ impl PlannedTruth {
                 "must be at most 10^9, but on a lattice",
             ));
         }
-        let limits = &study.fit.limits;
+        let limits = &fit.limits;
         let layout = template.layout();
         limits.check_pairs(&layout, "fit.limits")?;
         let packed = layout.pack(&template);
@@ -243,11 +281,14 @@ impl PlannedTruth {
             }
         }
         // Of the truth's own structure, whatever is fitted.
-        let own = model.parameters.layout();
-        let own_bounds = limits.bounds_around(&own, &own.pack(&model.parameters));
-        let regularity = Regularity::at(&model, &own_bounds);
+        let layout = own.parameters.layout();
+        let own_bounds = limits.bounds_around(&layout, &layout.pack(&own.parameters));
+        let regularity = Regularity::at(&own, &own_bounds);
         Ok(PlannedTruth {
+            name: name.to_string(),
             model,
+            own,
+            fit,
             template,
             bounds,
             regularity,
@@ -264,10 +305,16 @@ fn design_hash(study: &Study, truth: &str) -> String {
         seed: u64,
         truth: &'a str,
         gates: &'a [super::study::GateVariant],
-        fit: &'a super::study::Fit,
+        fit: &'a Fit,
+        #[serde(skip_serializing_if = "<[FitVariant]>::is_empty")]
+        fits: &'a [FitVariant],
         starts: &'a [super::study::StartSet],
         losses: &'a [Loss],
         record_parameters: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        record_standard_errors: bool,
+        #[serde(skip_serializing_if = "Admission::is_default")]
+        admit: Admission,
         claims: &'a [super::claim::Claim],
     }
     let design = Design {
@@ -275,9 +322,12 @@ fn design_hash(study: &Study, truth: &str) -> String {
         truth,
         gates: &study.grid.gate,
         fit: &study.fit,
+        fits: &study.grid.fit,
         starts: &study.grid.start,
         losses: &study.losses,
         record_parameters: study.record_parameters,
+        record_standard_errors: study.record_standard_errors,
+        admit: study.admit,
         claims: &study.claim,
     };
     digest(&design)

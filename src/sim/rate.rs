@@ -1,12 +1,14 @@
-//! How fast a mean loss falls with n, with honest intervals.
+//! How fast a loss falls with n, with honest intervals.
 //!
 //! The slope is that of a weighted least-squares line through
-//! (log n, log mean loss), weights 1/SE^2 with SE(log mean) = s / (mean sqrt R).
+//! (log n, log statistic of the loss), weights 1/SE^2; for the mean
+//! SE(log mean) = s / (mean sqrt R).
 //! Its 95 % interval is a bootstrap over replicates, studentised by the line's
 //! own standard error (Hall 1992, section 3.3), which stays near its nominal
 //! coverage at small R; the `calibration` study measures that.
 
-use crate::num::sum::{mean_and_deviation, quantile};
+use super::statistic::Statistic;
+use crate::num::sum::quantile;
 use crate::rng::Stream;
 use rand::RngExt;
 
@@ -53,10 +55,11 @@ pub struct SampleSize {
     pub interval: [f64; 2],
 }
 
-/// The rate of the mean loss; `None` with fewer than two usable sample sizes.
-pub fn rate(samples: &[Sample], stream: &Stream) -> Option<Rate> {
-    let line = fitted_line(samples)?;
-    let mut ratios: Vec<f64> = resampled_lines(samples, stream)
+/// The rate of a statistic of the loss; `None` with fewer than two usable sample
+/// sizes.
+pub fn rate(samples: &[Sample], statistic: Statistic, stream: &Stream) -> Option<Rate> {
+    let line = fitted_line(samples, statistic)?;
+    let mut ratios: Vec<f64> = resampled_lines(samples, statistic, stream)
         .into_iter()
         .filter(|l| l.slope_error > 0.0)
         .map(|l| (l.slope - line.slope) / l.slope_error)
@@ -82,8 +85,8 @@ pub fn sample_size(samples: &[Sample], accuracy: f64, stream: &Stream) -> Option
             f64::INFINITY
         }
     };
-    let line = fitted_line(samples)?;
-    let mut sizes: Vec<f64> = resampled_lines(samples, stream)
+    let line = fitted_line(samples, Statistic::Mean)?;
+    let mut sizes: Vec<f64> = resampled_lines(samples, Statistic::Mean, stream)
         .iter()
         .map(needed)
         .collect();
@@ -98,33 +101,35 @@ pub fn sample_size(samples: &[Sample], accuracy: f64, stream: &Stream) -> Option
 }
 
 /// The slope that the same regression finds for a curve without noise.
-pub fn local_slope(samples: &[Sample], curve: impl Fn(f64) -> f64) -> Option<f64> {
+pub fn local_slope(
+    samples: &[Sample],
+    statistic: Statistic,
+    curve: impl Fn(f64) -> f64,
+) -> Option<f64> {
     let points: Vec<(f64, f64, f64)> = samples
         .iter()
-        .filter_map(|s| point(s.n, &s.losses))
+        .filter_map(|s| point(s.n, &s.losses, statistic))
         .map(|(log_n, _, weight)| (log_n, curve(log_n.exp()).ln(), weight))
         .collect();
     weighted_line(&points).map(|line| line.slope)
 }
 
-fn fitted_line(samples: &[Sample]) -> Option<Line> {
+fn fitted_line(samples: &[Sample], statistic: Statistic) -> Option<Line> {
     let points: Vec<_> = samples
         .iter()
-        .filter_map(|s| point(s.n, &s.losses))
+        .filter_map(|s| point(s.n, &s.losses, statistic))
         .collect();
     weighted_line(&points)
 }
 
-/// (log n, log mean, 1 / SE^2); `None` where the logarithm or its error is
+/// (log n, log statistic, 1 / SE^2); `None` where the logarithm or its error is
 /// undefined.
-fn point(n: f64, losses: &[f64]) -> Option<(f64, f64, f64)> {
-    let (mean, deviation) = mean_and_deviation(losses);
-    let usable = mean > 0.0 && mean.is_finite() && deviation > 0.0;
-    if losses.len() < FEWEST || !usable {
+fn point(n: f64, losses: &[f64], statistic: Statistic) -> Option<(f64, f64, f64)> {
+    if losses.len() < FEWEST {
         return None;
     }
-    let error = deviation / (mean * (losses.len() as f64).sqrt());
-    Some((n.ln(), mean.ln(), 1.0 / (error * error)))
+    let found = statistic.log_value(losses)?;
+    Some((n.ln(), found.value, 1.0 / (found.error * found.error)))
 }
 
 /// Slope of y on x, all points alike; `None` for fewer than two.
@@ -155,7 +160,7 @@ fn weighted_line(points: &[(f64, f64, f64)]) -> Option<Line> {
 }
 
 /// Lines through resamples of the replicates, drawn within each sample size.
-fn resampled_lines(samples: &[Sample], stream: &Stream) -> Vec<Line> {
+fn resampled_lines(samples: &[Sample], statistic: Statistic, stream: &Stream) -> Vec<Line> {
     let mut rng = stream.generator();
     let mut buffer = Vec::new();
     let mut points = Vec::with_capacity(samples.len());
@@ -166,7 +171,7 @@ fn resampled_lines(samples: &[Sample], stream: &Stream) -> Vec<Line> {
                 buffer.clear();
                 let count = sample.losses.len();
                 buffer.extend((0..count).map(|_| sample.losses[rng.random_range(0..count)]));
-                points.extend(point(sample.n, &buffer));
+                points.extend(point(sample.n, &buffer, statistic));
             }
             weighted_line(&points)
         })
@@ -210,7 +215,7 @@ mod tests {
                     .collect(),
             })
             .collect();
-        let rate = rate(&exact, &stream(0)).unwrap();
+        let rate = rate(&exact, Statistic::Mean, &stream(0)).unwrap();
         assert!((rate.line.slope + 0.5).abs() < 1e-12);
         assert!(rate.line.intercept.abs() < 1e-12);
         let size = sample_size(&exact, 0.02, &stream(0)).unwrap();
@@ -224,7 +229,7 @@ mod tests {
     fn the_interval_covers_a_known_slope_at_its_nominal_rate() {
         let covered = (0..400)
             .filter(|&k| {
-                let rate = rate(&samples(-0.5, 60, 1000 + k), &stream(k)).unwrap();
+                let rate = rate(&samples(-0.5, 60, 1000 + k), Statistic::Mean, &stream(k)).unwrap();
                 rate.interval[0] <= -0.5 && -0.5 <= rate.interval[1]
             })
             .count();
@@ -237,7 +242,10 @@ mod tests {
 
     #[test]
     fn the_local_slope_of_the_log_corrected_curve_is_below_a_half() {
-        let slope = local_slope(&samples(-0.5, 50, 3), |n| (n.ln() / n).sqrt()).unwrap();
+        let slope = local_slope(&samples(-0.5, 50, 3), Statistic::Mean, |n| {
+            (n.ln() / n).sqrt()
+        })
+        .unwrap();
         assert!(-0.45 < slope && slope < -0.42, "{slope}");
     }
 
@@ -247,7 +255,7 @@ mod tests {
             n: 10.0,
             losses: [1.0, 2.0].repeat(5),
         }];
-        assert!(rate(&one, &stream(0)).is_none());
+        assert!(rate(&one, Statistic::Mean, &stream(0)).is_none());
         let flat = vec![
             Sample {
                 n: 10.0,
@@ -258,6 +266,6 @@ mod tests {
                 losses: vec![0.0; 20],
             },
         ];
-        assert!(rate(&flat, &stream(0)).is_none());
+        assert!(rate(&flat, Statistic::Mean, &stream(0)).is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::column::Loss;
 use super::plan::Plan;
-use super::study::Study;
+use super::study::{Admission, Study};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fmt;
@@ -52,6 +52,9 @@ pub struct Row {
     pub information_distance: f64,
     /// Packed parameters of the fit, experts matched to the truth's.
     pub parameters: Vec<f64>,
+    /// Their standard errors from the observed information, NaN on the boundary,
+    /// if the study records them.
+    pub standard_errors: Option<Vec<f64>>,
     /// Wall time. The only field that differs between runs.
     pub seconds: f64,
 }
@@ -114,6 +117,14 @@ impl Row {
         position.map_or(f64::NAN, |k| self.losses[k])
     }
 
+    /// True if the fit enters means.
+    pub fn counts(&self, study: &Study) -> bool {
+        match study.admit {
+            Admission::Certified => self.converged,
+            Admission::AboveTruth => self.converged || self.likelihood_ratio() >= 0.0,
+        }
+    }
+
     /// The likelihood-ratio statistic 2 (loglik(fit) - loglik(truth)).
     pub fn likelihood_ratio(&self) -> f64 {
         2.0 * (self.log_likelihood - self.log_likelihood_truth)
@@ -139,12 +150,15 @@ impl Row {
             "log_likelihood",
             "log_likelihood_truth",
         ];
-        let after = ["information_distance", "parameters", "seconds"];
+        let after = ["information_distance", "parameters"];
+        let errors = study.record_standard_errors.then_some("standard_errors");
+        let text = String::from;
         before
             .into_iter()
-            .chain(study.losses.iter().map(|l| l.name()))
-            .chain(after)
-            .map(String::from)
+            .map(text)
+            .chain(study.losses.iter().map(Loss::to_string))
+            .chain(after.into_iter().chain(errors).map(text))
+            .chain([text("seconds")])
             .collect()
     }
 
@@ -171,20 +185,29 @@ impl Row {
         ];
         fields.extend(self.losses.iter().map(f64::to_string));
         fields.push(self.information_distance.to_string());
-        let parameters: Vec<String> = self.parameters.iter().map(f64::to_string).collect();
-        fields.push(parameters.join(" "));
+        let numbers = |values: &[f64]| {
+            let texts: Vec<String> = values.iter().map(f64::to_string).collect();
+            texts.join(" ")
+        };
+        fields.push(numbers(&self.parameters));
+        fields.extend(self.standard_errors.as_deref().map(numbers));
         fields.push(format!("{:.6}", self.seconds));
         fields
     }
 
     /// Reads a record back; `None` if a field does not parse.
-    fn from_record(record: &csv::StringRecord, losses: usize) -> Option<Self> {
+    fn from_record(record: &csv::StringRecord, study: &Study) -> Option<Self> {
         let text = |k: usize| record.get(k).map(String::from);
         fn number<T: std::str::FromStr>(record: &csv::StringRecord, k: usize) -> Option<T> {
             record.get(k)?.parse().ok()
         }
-        let last = 16 + losses;
-        if record.len() != last + 3 {
+        fn numbers(record: &csv::StringRecord, k: usize) -> Option<Vec<f64>> {
+            let values = record.get(k)?.split_whitespace();
+            values.map(|v| v.parse().ok()).collect()
+        }
+        let last = 16 + study.losses.len();
+        let errors = usize::from(study.record_standard_errors);
+        if record.len() != last + 3 + errors {
             return None;
         }
         Some(Row {
@@ -208,12 +231,12 @@ impl Row {
                 .map(|k| number(record, k))
                 .collect::<Option<_>>()?,
             information_distance: number(record, last)?,
-            parameters: record
-                .get(last + 1)?
-                .split_whitespace()
-                .map(|v| v.parse().ok())
-                .collect::<Option<_>>()?,
-            seconds: number(record, last + 2)?,
+            parameters: numbers(record, last + 1)?,
+            standard_errors: match study.record_standard_errors {
+                true => Some(numbers(record, last + 2)?),
+                false => None,
+            },
+            seconds: number(record, last + 2 + errors)?,
         })
     }
 }
@@ -413,13 +436,12 @@ fn parse(path: &Path, text: &str, plan: &Plan) -> Result<Vec<Row>> {
     if header.iter().ne(Row::header(&plan.study)) {
         return Err(other_study(Some(1), "other columns"));
     }
-    let losses = plan.study.losses.len();
     let mut rows = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for record in reader.records() {
         let record = record.map_err(|e| at(None, "", e.to_string()))?;
         let line = record.position().map(|p| p.line() as usize);
-        let row = Row::from_record(&record, losses)
+        let row = Row::from_record(&record, &plan.study)
             .filter(Row::is_consistent)
             .ok_or_else(|| at(line, "", "not a row of this format".to_string()))?;
         if row.study != plan.hash {

@@ -1,17 +1,20 @@
 //! Runs what is missing.
 
 use super::column::Loss;
-use super::plan::{Cell, Plan};
+use super::constants::inverse_diagonal;
+use super::plan::{Cell, Plan, PlannedTruth};
 use super::row::{Row, RowFile, StartOutcome};
 use super::study::Study;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::fit::{self, MultiStart, StartContext};
+use crate::fit::{self, Bounds, MultiStart, StartContext};
 use crate::loss::alignment::aligned;
+use crate::loss::coordinate::cell_error;
 use crate::loss::density::{DensityDistance, Effort, density_distance};
 use crate::loss::divergence::Wanted;
+use crate::loss::selection::selection_error;
 use crate::loss::voronoi::voronoi_loss;
-use crate::model::{Data, Model, Parameters, draw_sample};
+use crate::model::{Data, Parameters, draw_sample};
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -106,7 +109,8 @@ pub fn run(
 pub fn target_replicates(plan: &Plan, rows: &[Row]) -> u64 {
     let first = plan.first_replicates();
     let mut by_cell: HashMap<&str, Vec<&Row>> = HashMap::new();
-    for row in rows.iter().filter(|r| r.replicate < first && r.converged) {
+    let counts = |row: &&Row| row.replicate < first && row.counts(&plan.study);
+    for row in rows.iter().filter(counts) {
         by_cell.entry(&row.cell).or_default().push(row);
     }
     plan.replicates(|cell: &Cell, loss: Loss| {
@@ -216,7 +220,7 @@ pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
         context,
         &cell.starts,
         start,
-        &study.fit.options(),
+        &truth.fit.options(),
     )?;
     let row = row_of(plan, cell, replicate, &data, &outcomes, clock)?;
     Ok(Replay { row, outcomes })
@@ -253,13 +257,12 @@ fn row_of(
     let work: usize = outcomes.outcomes.iter().map(|o| o.effort.rows).sum();
     let usable = best.log_likelihood.is_finite();
     let fitted = if usable {
-        aligned(&best.parameters, &truth.model.parameters)
-            .unwrap_or_else(|| best.parameters.clone())
+        aligned(&best.parameters, &truth.own.parameters).unwrap_or_else(|| best.parameters.clone())
     } else {
         best.parameters.clone()
     };
     let losses = if usable {
-        losses(study, &truth.model, &fitted)?
+        losses(study, truth, &fitted)?
     } else {
         vec![f64::NAN; study.losses.len()]
     };
@@ -267,6 +270,9 @@ fn row_of(
         true => fitted.layout().pack(&fitted),
         false => Vec::new(),
     };
+    let standard_errors = study
+        .record_standard_errors
+        .then(|| standard_errors(&fitted, data, &truth.bounds));
     Ok(Row {
         study: plan.hash.clone(),
         cell: cell.name.clone(),
@@ -291,13 +297,25 @@ fn row_of(
         losses,
         information_distance: truth.regularity.information_distance(&fitted, cell.n),
         parameters,
+        standard_errors,
         seconds: clock.elapsed().as_secs_f64(),
     })
 }
 
+/// Square roots of the diagonal of the inverse observed information, over the
+/// coordinates that are neither fixed nor on the boundary; NaN for the others, and
+/// for all where the information is not positive definite.
+fn standard_errors(fitted: &Parameters, data: &Data, bounds: &Bounds) -> Vec<f64> {
+    let packed = fitted.layout().pack(fitted);
+    let information = -Cpu::new().derivatives(fitted, data).hessian;
+    let free = |j: &usize| !bounds.is_pinned(*j) && !bounds.is_at_bound(&packed, *j);
+    let free: Vec<usize> = (0..packed.len()).filter(free).collect();
+    let variances = inverse_diagonal(&information, &free);
+    variances.into_iter().map(f64::sqrt).collect()
+}
+
 /// The study's losses of one fit.
-fn losses(study: &Study, truth: &Model, fitted: &Parameters) -> Result<Vec<f64>> {
-    let of_density = |loss: &Loss| loss.voronoi(truth.parameters.gate.kind).is_none();
+fn losses(study: &Study, truth: &PlannedTruth, fitted: &Parameters) -> Result<Vec<f64>> {
     let wanted = match study.losses.contains(&Loss::TvMean) {
         true => Wanted::All,
         false => Wanted::Smooth,
@@ -305,8 +323,8 @@ fn losses(study: &Study, truth: &Model, fitted: &Parameters) -> Result<Vec<f64>>
     let distance: Option<DensityDistance> = study
         .losses
         .iter()
-        .any(of_density)
-        .then(|| density_distance(truth, fitted, wanted, EFFORT))
+        .any(|loss| loss.is_of_density())
+        .then(|| density_distance(&truth.model, fitted, wanted, EFFORT))
         .transpose()?;
     study
         .losses
@@ -316,11 +334,18 @@ fn losses(study: &Study, truth: &Model, fitted: &Parameters) -> Result<Vec<f64>>
             (Loss::HellingerSqMean, Some(d)) => Ok(d.hellinger_sq.value),
             (Loss::TvMean, Some(d)) => Ok(d.total_variation.value),
             (Loss::KlMean, Some(d)) => Ok(d.kullback_leibler.value),
+            (Loss::Selection, _) => selection_error(fitted, &truth.own),
+            (Loss::Cell(quantity, expert), _) => Ok(cell_error(
+                *quantity,
+                *expert,
+                fitted,
+                &truth.own.parameters,
+            )),
             (loss, _) => {
                 let voronoi = loss
-                    .voronoi(truth.parameters.gate.kind)
-                    .expect("losses are of densities or Voronoi losses");
-                voronoi_loss(voronoi, fitted, truth)
+                    .voronoi(truth.own.parameters.gate.kind)
+                    .expect("what is left are Voronoi losses");
+                voronoi_loss(voronoi, fitted, &truth.own)
             }
         })
         .collect()

@@ -1,13 +1,15 @@
 //! From rows to the summary: a pure function of plan and rows.
 
-use super::claim::{Claim, Constant, Curve};
+use super::claim::{Claim, Constant};
 use super::column::Loss;
+use super::constants::Regularity;
+use super::judge::judge;
 use super::plan::Plan;
-use super::rate::{Sample, SampleSize, local_slope, rate, sample_size};
+use super::rate::{Sample, SampleSize, sample_size};
 use super::row::Row;
+use super::statistic::Statistic;
 use super::summary::{
-    CellSummary, ClaimResult, Estimate, Finding, LossSummary, PassQuantiles, SeriesSummary,
-    Summary, Verdict, coverage_p_value, estimate, wilson_interval,
+    CellSummary, CoordinateSummary, Estimate, LossSummary, SeriesSummary, Summary, estimate,
 };
 use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::{Purpose, Stream};
@@ -21,12 +23,7 @@ impl Summary {
             .into_iter()
             .map(|name| SeriesRows::new(plan, rows, name))
             .collect();
-        let claims = plan
-            .study
-            .claim
-            .iter()
-            .flat_map(|claim| series.iter().map(move |s| s.judge(plan, claim)))
-            .collect();
+        let claims = judge(plan, &series);
         let series: Vec<SeriesSummary> = series.iter().map(|s| s.summary(plan)).collect();
         let cells = || series.iter().flat_map(|s| &s.cells);
         Summary {
@@ -56,10 +53,10 @@ pub fn sample_sizes(
 }
 
 /// The rows of one series, cell by cell, in replicate order.
-struct SeriesRows<'a> {
-    name: &'a str,
-    truth: usize,
-    cells: Vec<(u64, Vec<&'a Row>)>,
+pub(super) struct SeriesRows<'a> {
+    pub(super) name: &'a str,
+    pub(super) truth: usize,
+    pub(super) cells: Vec<(u64, Vec<&'a Row>)>,
 }
 
 impl<'a> SeriesRows<'a> {
@@ -80,13 +77,13 @@ impl<'a> SeriesRows<'a> {
         SeriesRows { name, truth, cells }
     }
 
-    fn stream(&self, plan: &Plan, what: &str) -> Stream {
+    pub(super) fn stream(&self, plan: &Plan, what: &str) -> Stream {
         let name = format!("{}/{what}", self.name);
         Stream::named(plan.study.seed, &name, 0, Purpose::Bootstrap)
     }
 
-    /// Losses of certified fits with n in `window`; `keep` filters replicates.
-    fn samples(
+    /// Losses of counted fits with n in `window`; `keep` filters replicates.
+    pub(super) fn samples(
         &self,
         plan: &Plan,
         loss: Loss,
@@ -101,7 +98,7 @@ impl<'a> SeriesRows<'a> {
                 n,
                 losses: rows
                     .iter()
-                    .filter(|r| r.converged && keep(r.replicate))
+                    .filter(|r| r.counts(&plan.study) && keep(r.replicate))
                     .map(|r| r.loss(&plan.study, loss))
                     .filter(|v| v.is_finite())
                     .collect(),
@@ -109,7 +106,7 @@ impl<'a> SeriesRows<'a> {
             .collect()
     }
 
-    fn sample_size(
+    pub(super) fn sample_size(
         &self,
         plan: &Plan,
         loss: Loss,
@@ -117,142 +114,35 @@ impl<'a> SeriesRows<'a> {
         window: [f64; 2],
     ) -> Option<SampleSize> {
         let samples = self.samples(plan, loss, window, |_| true);
-        sample_size(&samples, accuracy, &self.stream(plan, loss.name()))
+        sample_size(&samples, accuracy, &self.stream(plan, &loss.to_string()))
     }
 
-    fn judge(&self, plan: &Plan, claim: &Claim) -> ClaimResult {
-        let (theorem, finding, accept) = match claim {
-            Claim::Slope {
-                theorem,
-                loss,
-                curve,
-                window,
-                accept,
-            } => {
-                let samples = self.samples(plan, *loss, *window, |_| true);
-                let finding = Finding::Slope {
-                    loss: *loss,
-                    curve: *curve,
-                    rate: rate(&samples, &self.stream(plan, loss.name())),
-                    log_corrected: local_slope(&samples, |n| Curve::LogParametric.at(n)),
-                    window: *window,
-                };
-                (theorem.clone(), finding, Some(*accept))
-            }
-            Claim::Constant {
-                theorem,
-                constant,
-                tolerance,
-            } => {
-                let (n, rows) = self.cells.last().expect("a series has cells");
-                let finding = Finding::Constant {
-                    constant: *constant,
-                    estimate: self.constant(plan, *constant, rows),
-                    n: *n,
-                };
-                let accept = [1.0 - tolerance, 1.0 + tolerance];
-                (theorem.clone(), finding, Some(accept))
-            }
-            Claim::Coverage { loss, slope, group } => {
-                let (covered, groups) = self.coverage(plan, *loss, *slope, *group);
-                let finding = Finding::Coverage { covered, groups };
-                (String::new(), finding, Some([0.95, 0.95]))
-            }
-            Claim::Passes {
-                median,
-                percentile_99,
-            } => {
-                let finding = Finding::Passes(self.passes(*median, *percentile_99));
-                (String::new(), finding, Some([*median, *percentile_99]))
-            }
-            Claim::SampleSize {
-                loss,
-                accuracy,
-                window,
-            } => {
-                let finding = Finding::SampleSize {
-                    loss: *loss,
-                    accuracy: *accuracy,
-                    size: self.sample_size(plan, *loss, *accuracy, *window),
-                };
-                (String::new(), finding, None)
-            }
-        };
-        let verdict = verdict(&finding, accept);
-        ClaimResult {
-            series: self.name.to_string(),
-            theorem,
-            finding,
-            accept,
-            verdict,
+    /// The counted rows' values of the statistic whose limit is chi^2_P, over P.
+    pub(super) fn constant_values(
+        &self,
+        plan: &Plan,
+        constant: Constant,
+        rows: &[&Row],
+    ) -> Vec<f64> {
+        let truth = &plan.truths[self.truth];
+        if !truth.is_exact() {
+            return Vec::new();
         }
-    }
-
-    /// How many disjoint groups of replicates give an interval that covers.
-    fn coverage(&self, plan: &Plan, loss: Loss, slope: f64, group: u64) -> (u64, u64) {
-        let smallest = self.cells.iter().map(|(_, rows)| rows.len() as u64).min();
-        let groups = smallest.unwrap_or(0) / group;
-        let covered = (0..groups)
-            .filter(|g| {
-                let window = [0.0, f64::INFINITY];
-                let inside = |r: u64| r / group == *g;
-                let samples = self.samples(plan, loss, window, inside);
-                let stream = self.stream(plan, &format!("group {g}"));
-                rate(&samples, &stream)
-                    .is_some_and(|r| r.interval[0] <= slope && slope <= r.interval[1])
-            })
-            .count();
-        (covered as u64, groups)
-    }
-
-    /// The passes of all fits from one start each.
-    fn passes(&self, median: f64, percentile_99: f64) -> Option<PassQuantiles> {
-        let rows = self.cells.iter().flat_map(|(_, rows)| rows);
-        let fits = rows.flat_map(|row| row.start_outcomes());
-        let mut passes: Vec<f64> = fits
-            .map(|fit| match fit.is_certified() {
-                true => fit.passes,
-                false => f64::INFINITY,
-            })
-            .collect();
-        if passes.is_empty() {
-            return None;
-        }
-        passes.sort_by(f64::total_cmp);
-        let within = |limit: f64| passes.iter().filter(|p| **p <= limit).count();
-        // The smallest number that the share of fits keeps to: no interpolation,
-        // which endless fits do not allow.
-        let at = |share: f64| passes[(share * passes.len() as f64).ceil() as usize - 1];
-        Some(PassQuantiles {
-            fits: passes.len(),
-            uncertified: passes.iter().filter(|p| p.is_infinite()).count(),
-            median: at(0.5),
-            percentile_99: at(0.99),
-            within_median: within(median),
-            within_percentile: within(percentile_99),
-        })
-    }
-
-    /// Mean over certified rows of the statistic whose limit is chi^2_P, over P.
-    fn constant(&self, plan: &Plan, constant: Constant, rows: &[&Row]) -> Option<Estimate> {
-        if !plan.truths[self.truth].is_exact() {
-            return None;
-        }
-        let parameters = plan.truths[self.truth].regularity.parameters as f64;
+        let parameters = truth.regularity.parameters as f64;
         let value = |row: &&Row| match constant {
             Constant::HellingerSq => {
-                8.0 * row.n as f64 * row.loss(&plan.study, Loss::HellingerSqMean)
+                let loss = row.loss(&plan.study, Loss::HellingerSqMean);
+                8.0 * row.n as f64 * loss / parameters
             }
-            Constant::LikelihoodRatio => row.likelihood_ratio(),
-            Constant::Information => row.information_distance,
+            Constant::LikelihoodRatio => row.likelihood_ratio() / parameters,
+            Constant::Information => row.information_distance / parameters,
+            Constant::Coordinates => scaled_error(&truth.regularity, &truth.regularity, row),
         };
-        let values: Vec<f64> = rows
-            .iter()
-            .filter(|r| r.converged)
-            .map(|r| value(r) / parameters)
+        rows.iter()
+            .filter(|r| r.counts(&plan.study))
+            .map(value)
             .filter(|v| v.is_finite())
-            .collect();
-        estimate(&values)
+            .collect()
     }
 
     fn summary(&self, plan: &Plan) -> SeriesSummary {
@@ -270,6 +160,11 @@ impl<'a> SeriesRows<'a> {
 
     fn cell_summary(&self, plan: &Plan, n: u64, rows: &[&Row]) -> CellSummary {
         let certified: Vec<&&Row> = rows.iter().filter(|r| r.converged).collect();
+        let counted: Vec<&Row> = rows
+            .iter()
+            .copied()
+            .filter(|r| r.counts(&plan.study))
+            .collect();
         let mut stops = BTreeMap::new();
         for row in rows {
             *stops.entry(row.stop.clone()).or_insert(0) += 1;
@@ -279,16 +174,20 @@ impl<'a> SeriesRows<'a> {
             .losses
             .iter()
             .filter_map(|&loss| {
-                let mut values: Vec<f64> = certified
+                let mut values: Vec<f64> = counted
                     .iter()
                     .map(|r| r.loss(&plan.study, loss))
                     .filter(|v| v.is_finite())
                     .collect();
                 let mean = estimate(&values)?;
                 values.sort_by(f64::total_cmp);
+                let claimed = claimed_statistics(plan, loss).into_iter();
                 Some(LossSummary {
                     loss,
                     mean,
+                    statistics: claimed
+                        .filter_map(|s| Some((s, statistic_estimate(s, &values)?)))
+                        .collect(),
                     median: quantile(&values, 0.5),
                 })
             })
@@ -301,6 +200,7 @@ impl<'a> SeriesRows<'a> {
             n,
             rows: rows.len(),
             failures: rows.len() - certified.len(),
+            counted: counted.len(),
             stops,
             on_bound: certified.iter().filter(|r| !r.on_bound.is_empty()).count(),
             below_truth: certified
@@ -310,45 +210,93 @@ impl<'a> SeriesRows<'a> {
             losses,
             constants: Constant::ALL
                 .into_iter()
-                .filter_map(|c| Some((c, self.constant(plan, c, rows)?)))
+                .filter_map(|c| Some((c, estimate(&self.constant_values(plan, c, rows))?)))
                 .collect(),
+            coordinates: self.coordinates(plan, n, &counted),
             seconds: mean_of(|r| r.seconds),
             passes: mean_of(|r| r.passes),
         }
     }
+
+    /// Bias, error and coverage of every free coordinate, where the rows hold the
+    /// parameters of an exactly specified fit.
+    fn coordinates(&self, plan: &Plan, n: u64, counted: &[&Row]) -> Vec<CoordinateSummary> {
+        let truth = &plan.truths[self.truth];
+        if !truth.is_exact() || !plan.study.record_parameters {
+            return Vec::new();
+        }
+        let packed = truth.regularity.packed();
+        let free = (0..packed.len()).filter(|&j| !truth.bounds.is_pinned(j));
+        let summary = |j: usize| {
+            let errors = counted
+                .iter()
+                .filter_map(|r| Some(r.parameters.get(j)? - packed[j]));
+            let errors: Vec<f64> = errors.collect();
+            let bound = truth.regularity.bounds[j];
+            let squares: Vec<f64> = errors.iter().map(|e| n as f64 * e * e / bound).collect();
+            let covers = counted.iter().filter_map(|r| covered(r, &packed, j));
+            let covers: Vec<bool> = covers.collect();
+            Some(CoordinateSummary {
+                coordinate: truth.regularity.coordinates()[j],
+                bias: estimate(&errors)?,
+                scaled_mse: estimate(&squares)?,
+                covered: covers.iter().filter(|c| **c).count(),
+                intervals: covers.len(),
+            })
+        };
+        free.filter_map(summary).collect()
+    }
 }
 
-fn verdict(finding: &Finding, accept: Option<[f64; 2]>) -> Verdict {
-    match (finding, accept) {
-        (Finding::Slope { rate: Some(r), .. }, Some(accept)) => Verdict::of(r.interval, accept),
-        (
-            Finding::Constant {
-                estimate: Some(e), ..
-            },
-            Some(accept),
-        ) => Verdict::of(e.interval, accept),
-        (Finding::Coverage { covered, groups }, _) if *groups > 0 => {
-            // Two-sided binomial p-value of nominal coverage.
-            let p = coverage_p_value(*covered, *groups);
-            if p >= 0.05 {
-                Verdict::Holds
-            } else if p < 0.001 {
-                Verdict::Fails
-            } else {
-                Verdict::Undecided
-            }
-        }
-        (Finding::Passes(Some(passes)), _) => {
-            let share = |within: usize| wilson_interval(within, passes.fits);
-            let half = Verdict::of(share(passes.within_median), [0.5, 1.0]);
-            let nearly_all = Verdict::of(share(passes.within_percentile), [0.99, 1.0]);
-            match (half, nearly_all) {
-                (Verdict::Holds, Verdict::Holds) => Verdict::Holds,
-                (Verdict::Fails, _) | (_, Verdict::Fails) => Verdict::Fails,
-                _ => Verdict::Undecided,
-            }
-        }
-        (Finding::SampleSize { size: Some(_), .. }, _) => Verdict::Measured,
-        _ => Verdict::Missing,
+/// Whether the 95 % interval of coordinate j holds the truth; `None` where the row
+/// has no standard errors. A missing one covers nothing.
+pub(super) fn covered(row: &Row, truth: &[f64], j: usize) -> Option<bool> {
+    /// 97.5 % quantile of the standard normal law.
+    const NORMAL: f64 = 1.959_963_984_540_054;
+    let error = row.standard_errors.as_ref()?.get(j)?;
+    let deviation = (row.parameters.get(j)? - truth[j]).abs();
+    Some(deviation <= NORMAL * error)
+}
+
+/// Mean over the experts' coordinates of n (fit - truth)^2 / bound, errors from
+/// `own` and bounds from `reference`; NaN without parameters.
+pub(super) fn scaled_error(own: &Regularity, reference: &Regularity, row: &Row) -> f64 {
+    let truth = own.packed();
+    if row.parameters.len() != truth.len() {
+        return f64::NAN;
     }
+    let terms: Vec<f64> = own
+        .expert_coordinates()
+        .map(|j| row.n as f64 * (row.parameters[j] - truth[j]).powi(2) / reference.bounds[j])
+        .collect();
+    mean_and_deviation(&terms).0
+}
+
+/// The statistics besides the mean that claims name for a loss.
+fn claimed_statistics(plan: &Plan, wanted: Loss) -> Vec<Statistic> {
+    let mut statistics = Vec::new();
+    for claim in &plan.study.claim {
+        if let Claim::Slope {
+            loss, statistic, ..
+        } = claim
+            && *loss == wanted
+            && !statistic.is_mean()
+            && !statistics.contains(statistic)
+        {
+            statistics.push(*statistic);
+        }
+    }
+    statistics
+}
+
+/// A statistic with its 95 % interval, from the standard error of its logarithm.
+fn statistic_estimate(statistic: Statistic, values: &[f64]) -> Option<Estimate> {
+    let log = statistic.log_value(values)?;
+    let value = log.value.exp();
+    let end = |sign: f64| (log.value + sign * 1.959_963_984_540_054 * log.error).exp();
+    Some(Estimate {
+        value,
+        error: value * log.error,
+        interval: [end(-1.0), end(1.0)],
+    })
 }

@@ -6,7 +6,7 @@ use super::column::Loss;
 use super::data::DataTruth;
 use crate::error::{Error, Result, parse_toml, read_text};
 use crate::fit::{Limits, Method, NewtonOptions, Options, Start};
-use crate::model::{GateKind, Model, Response, Weights};
+use crate::model::{ExpertGate, GateKind, Model, Response, Weights};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ pub struct Study {
     /// What may limit the conclusion; printed with the results.
     #[serde(default)]
     pub limits: String,
+    /// The group in an index of studies.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
     /// Root of every random stream.
     pub seed: u64,
     /// How many replicates each cell has.
@@ -38,6 +41,12 @@ pub struct Study {
     /// Whether rows hold the fitted parameters.
     #[serde(default = "yes")]
     pub record_parameters: bool,
+    /// Whether rows hold standard errors from the observed information.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub record_standard_errors: bool,
+    /// Which fits count.
+    #[serde(default, skip_serializing_if = "Admission::is_default")]
+    pub admit: Admission,
     /// Where the data-generating mixture comes from.
     pub truth: Truth,
     /// The factors; every combination is a cell.
@@ -57,6 +66,28 @@ pub struct Study {
 
 fn yes() -> bool {
     true
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Which fits enter means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// Certified maxima.
+    #[default]
+    Certified,
+    /// Any fit with at least the truth's likelihood: all that the proof of a
+    /// density rate asks of an estimator (`docs/theory.md`, 3).
+    AboveTruth,
+}
+
+impl Admission {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Admission::Certified
+    }
 }
 
 /// A number of replicates, or the precision that decides it.
@@ -82,12 +113,14 @@ pub struct Precision {
     pub at_most: u64,
 }
 
-/// Where the truth comes from: exactly one of the two.
+/// Where the truth comes from: exactly one of the three.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Truth {
     /// A model file, relative to the study's folder.
     File(TruthFile),
+    /// Several model files, a factor of the design.
+    Files(TruthFiles),
     /// A fit to data.
     Data(Box<DataTruth>),
 }
@@ -96,6 +129,24 @@ pub enum Truth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TruthFile {
+    /// Path of the model file.
+    pub file: PathBuf,
+}
+
+/// Truths from model files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TruthFiles {
+    /// In the order of cells.
+    pub files: Vec<NamedTruth>,
+}
+
+/// A level of the factor `truth`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedTruth {
+    /// The level's name in cell names.
+    pub name: String,
     /// Path of the model file.
     pub file: PathBuf,
 }
@@ -109,6 +160,9 @@ pub struct Grid {
     /// Variants of the truth's competition gate; absent: the gate as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gate: Vec<GateVariant>,
+    /// Variants of the estimator, on the same data; absent: `fit` as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fit: Vec<FitVariant>,
     /// Sets of starting points; absent: `fit.starts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<StartSet>,
@@ -174,6 +228,45 @@ pub struct GateVariant {
     /// Replaces the truth's `top_k`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<usize>,
+    /// Replaces the truth's biases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub biases: Option<Biases>,
+}
+
+/// What a gate variant does with the biases of a competition truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Biases {
+    /// Removes them, from the truth and from the model that is fitted.
+    None,
+}
+
+/// A named variant of the estimator: any keys of `fit`, which replace its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FitVariant {
+    /// The level's name in cell names.
+    pub name: String,
+    /// Keys of [`Fit`].
+    #[serde(flatten)]
+    pub replaced: toml::Table,
+}
+
+/// The family of mixtures that is fitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// The truth's own.
+    #[default]
+    Own,
+    /// Softmax routers, for a truth that is one of them
+    /// ([`crate::model::Parameters::as_router`]).
+    Router,
+}
+
+impl Family {
+    fn is_own(&self) -> bool {
+        *self == Family::Own
+    }
 }
 
 /// A named set of starting points; the best outcome is the estimate.
@@ -190,6 +283,9 @@ pub struct StartSet {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fit {
+    /// What is fitted.
+    #[serde(default, skip_serializing_if = "Family::is_own")]
+    pub family: Family,
     /// The method before the polish.
     pub method: Method,
     /// Its iteration limit.
@@ -208,6 +304,22 @@ pub struct Fit {
     pub starts: Vec<Start>,
     /// The compact parameter set.
     pub limits: Limits,
+}
+
+impl FitVariant {
+    /// `base` with the keys of this variant.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for an unknown key or a wrong value.
+    pub fn apply(&self, base: &Fit) -> Result<Fit> {
+        let failed = |message: &str| {
+            let text = format!("{}: {}", self.name, message.trim().replace('\n', " "));
+            Error::value("grid.fit", text)
+        };
+        let mut table = toml::Table::try_from(base).map_err(|e| failed(&e.to_string()))?;
+        table.extend(self.replaced.clone());
+        table.try_into().map_err(|e| failed(&e.to_string()))
+    }
 }
 
 impl Fit {
@@ -240,13 +352,14 @@ pub fn read_study(path: &Path) -> Result<Study> {
     Ok(study)
 }
 
-/// serde reports only "no variant matched" for the two kinds of truth; this
+/// serde reports only "no variant matched" for the kinds of truth; this
 /// says which key of which kind is wrong.
 fn explain_truth(path: &Path, text: &str, table: &toml::Table) -> Option<Error> {
     let truth = table.get("truth")?.as_table()?.clone();
-    let from_data = truth.contains_key("data");
-    let parsed = if from_data {
+    let parsed = if truth.contains_key("data") {
         truth.try_into::<DataTruth>().map(|_| ())
+    } else if truth.contains_key("files") {
+        truth.try_into::<TruthFiles>().map(|_| ())
     } else {
         truth.try_into::<TruthFile>().map(|_| ())
     };
@@ -277,6 +390,20 @@ impl Study {
             "grid.start",
             self.grid.start.iter().map(|s| s.name.as_str()).collect(),
         )?;
+        unique(
+            "grid.fit",
+            self.grid.fit.iter().map(|f| f.name.as_str()).collect(),
+        )?;
+        if let Truth::Files(truth) = &self.truth {
+            unique(
+                "truth.files",
+                truth.files.iter().map(|f| f.name.as_str()).collect(),
+            )?;
+            if truth.files.is_empty() {
+                return Err(Error::value("truth.files", "needs at least one file"));
+            }
+        }
+        let fits = self.fits()?;
         let losses: HashSet<_> = self.losses.iter().collect();
         if losses.len() != self.losses.len() {
             return Err(Error::value("losses", "must be distinct"));
@@ -315,7 +442,7 @@ impl Study {
             }
         }
         let without_starts = match self.grid.start.is_empty() {
-            true => self.fit.starts.is_empty(),
+            true => fits.iter().any(|(_, fit)| fit.starts.is_empty()),
             false => self.grid.start.iter().any(|s| s.starts.is_empty()),
         };
         if without_starts {
@@ -324,16 +451,43 @@ impl Study {
                 "at least one start is needed: there is no default",
             ));
         }
-        if !self.grid.start.is_empty() && !self.fit.starts.is_empty() {
+        let with_starts = fits.iter().any(|(_, fit)| !fit.starts.is_empty());
+        if !self.grid.start.is_empty() && with_starts {
             return Err(Error::value(
                 "fit.starts",
                 "is given twice: here and in [[grid.start]]",
             ));
         }
-        if !(self.fit.gain >= 0.0 && self.fit.gain.is_finite()) {
-            return Err(Error::value("fit.gain", "must be finite and not negative"));
+        for (_, fit) in &fits {
+            if !(fit.gain >= 0.0 && fit.gain.is_finite()) {
+                return Err(Error::value("fit.gain", "must be finite and not negative"));
+            }
+            fit.limits.validate("fit.limits")?;
         }
-        self.fit.limits.validate("fit.limits")?;
+        let needs_parameters = |claim: &Claim| {
+            matches!(
+                claim,
+                Claim::Efficiency { .. }
+                    | Claim::ChiSquare {
+                        constant: Constant::Coordinates,
+                        ..
+                    }
+                    | Claim::Constant {
+                        constant: Constant::Coordinates,
+                        ..
+                    }
+                    | Claim::Intervals { .. }
+            )
+        };
+        if !self.record_parameters && self.claim.iter().any(needs_parameters) {
+            let message = "must be true: a claim is about single parameters";
+            return Err(Error::value("record_parameters", message));
+        }
+        let has_intervals = |c: &Claim| matches!(c, Claim::Intervals { .. });
+        if !self.record_standard_errors && self.claim.iter().any(has_intervals) {
+            let message = "must be true: a claim is about intervals";
+            return Err(Error::value("record_standard_errors", message));
+        }
         self.validate_claims()
     }
 
@@ -377,11 +531,57 @@ impl Study {
                     }
                     (None, None)
                 }
-                Claim::Constant { .. } if self.fit.copies.iter().any(|&c| c > 1) => {
+                Claim::Level { loss, accept, .. } => {
+                    if !is_positive(accept[1] - accept[0]) {
+                        return Err(Error::value(key("accept"), "must be [low, high]"));
+                    }
+                    (Some(*loss), None)
+                }
+                Claim::Intervals { accept, from, .. } => {
+                    if !is_positive(accept[1] - accept[0]) {
+                        return Err(Error::value(key("accept"), "must be [low, high]"));
+                    }
+                    (None, Some([*from, f64::INFINITY]))
+                }
+                Claim::Efficiency {
+                    of,
+                    reference,
+                    from,
+                    tolerance,
+                    ..
+                } => {
+                    for (name, level) in [("of", of), ("reference", reference)] {
+                        if !self.grid.fit.iter().any(|f| f.name == *level) {
+                            let message = format!("\"{level}\" is no level of grid.fit");
+                            return Err(Error::value(key(name), message));
+                        }
+                    }
+                    if !is_positive(*tolerance) {
+                        return Err(Error::value(key("tolerance"), "must be positive"));
+                    }
+                    (None, Some([*from, f64::INFINITY]))
+                }
+                Claim::Constant { .. } | Claim::ChiSquare { .. }
+                    if self.fit.copies.iter().any(|&c| c > 1) =>
+                {
                     return Err(Error::value(
                         key("constant"),
                         "sharp constants need a fit with the truth's own number of experts",
                     ));
+                }
+                Claim::ChiSquare {
+                    constant,
+                    from,
+                    confidence,
+                    ..
+                } => {
+                    if !(*confidence > 0.0 && *confidence < 1.0) {
+                        let message = "must lie between 0 and 1";
+                        return Err(Error::value(key("confidence"), message));
+                    }
+                    let needs = *constant == Constant::HellingerSq;
+                    let window = [*from, f64::INFINITY];
+                    (needs.then_some(Loss::HellingerSqMean), Some(window))
                 }
                 Claim::Constant {
                     constant,
@@ -400,7 +600,7 @@ impl Study {
             {
                 return Err(Error::value(
                     key("loss"),
-                    format!("needs \"{}\" among the study's losses", loss.name()),
+                    format!("needs \"{loss}\" among the study's losses"),
                 ));
             }
             let inside = |window: [f64; 2]| {
@@ -410,16 +610,73 @@ impl Study {
                     .filter(|&&n| (window[0]..=window[1]).contains(&(n as f64)))
                     .count()
             };
+            let fewest = match claim {
+                Claim::Slope { .. } | Claim::SampleSize { .. } => 2,
+                _ => 1,
+            };
             if let Some(window) = window
-                && inside(window) < 2
+                && inside(window) < fewest
             {
-                return Err(Error::value(
-                    key("window"),
-                    "must hold at least two of grid.n",
-                ));
+                return Err(match fewest {
+                    2 => Error::value(key("window"), "must hold at least two of grid.n"),
+                    _ => Error::value(key("from"), "is larger than every n"),
+                });
+            }
+            let combinations = self.combinations();
+            if !combinations.iter().any(|c| claim.concerns(&c.series)) {
+                return Err(Error::value(key("series"), "is part of no series' name"));
             }
         }
         Ok(())
+    }
+
+    /// Every combination of the factors besides n, in plan order.
+    pub fn combinations(&self) -> Vec<Combination> {
+        fn levels<'a>(
+            factor: &str,
+            names: impl Iterator<Item = &'a String>,
+        ) -> Vec<Option<String>> {
+            let named: Vec<_> = names.map(|name| Some(format!("{factor}={name}"))).collect();
+            if named.is_empty() { vec![None] } else { named }
+        }
+        let files = match &self.truth {
+            Truth::Files(truth) => truth.files.as_slice(),
+            _ => &[],
+        };
+        let truths = levels("truth", files.iter().map(|f| &f.name));
+        let gates = levels("gate", self.grid.gate.iter().map(|g| &g.name));
+        let fits = levels("fit", self.grid.fit.iter().map(|f| &f.name));
+        let starts = levels("start", self.grid.start.iter().map(|s| &s.name));
+        let mut combinations = Vec::new();
+        for (truth, truth_name) in truths.iter().enumerate() {
+            for (gate, gate_name) in gates.iter().enumerate() {
+                for (fit, fit_name) in fits.iter().enumerate() {
+                    for (start, start_name) in starts.iter().enumerate() {
+                        combinations.push(Combination {
+                            truth,
+                            gate,
+                            fit,
+                            start,
+                            series: join(&[truth_name, gate_name, fit_name, start_name]),
+                            data: join(&[truth_name, gate_name]),
+                        });
+                    }
+                }
+            }
+        }
+        combinations
+    }
+
+    /// The estimators with their levels of the factor `fit`.
+    ///
+    /// # Errors
+    /// As [`FitVariant::apply`].
+    pub fn fits(&self) -> Result<Vec<(Option<String>, Fit)>> {
+        if self.grid.fit.is_empty() {
+            return Ok(vec![(None, self.fit.clone())]);
+        }
+        let variant = |v: &FitVariant| Ok((Some(v.name.clone()), v.apply(&self.fit)?));
+        self.grid.fit.iter().map(variant).collect()
     }
 
     /// Loss and window of the first slope claim.
@@ -434,6 +691,29 @@ impl Study {
     pub fn relative(&self, path: &Path) -> PathBuf {
         beside(&self.path, path)
     }
+}
+
+/// One level of every factor besides n, by position; 0 where a factor is absent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Combination {
+    /// Of the truths.
+    pub truth: usize,
+    /// Of the gate variants.
+    pub gate: usize,
+    /// Of the estimators.
+    pub fit: usize,
+    /// Of the sets of starts.
+    pub start: usize,
+    /// The levels by name, such as `gate=softplus,start=near`.
+    pub series: String,
+    /// The part of it that decides the data.
+    pub data: String,
+}
+
+/// The levels that are there, with commas between.
+pub(super) fn join(parts: &[&Option<String>]) -> String {
+    let given: Vec<&str> = parts.iter().filter_map(|p| p.as_deref()).collect();
+    given.join(",")
 }
 
 /// A study's name: the stem of its file.
@@ -473,6 +753,11 @@ impl GateVariant {
         *weights = self.weights.unwrap_or(*weights);
         if self.top_k.is_some() {
             model.parameters.gate.top_k = self.top_k;
+        }
+        if let Some(Biases::None) = self.biases {
+            for expert in &mut model.parameters.experts {
+                expert.gate = ExpertGate::None;
+            }
         }
         model.validate()?;
         Ok(model)

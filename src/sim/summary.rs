@@ -3,6 +3,8 @@
 use super::claim::{Constant, Curve};
 use super::column::Loss;
 use super::rate::{Rate, SampleSize};
+use super::statistic::Statistic;
+use crate::model::Coordinate;
 use crate::num::sum::mean_and_deviation;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 use std::collections::BTreeMap;
@@ -23,10 +25,38 @@ pub struct Estimate {
 pub struct LossSummary {
     /// Which.
     pub loss: Loss,
-    /// Mean over certified fits.
+    /// Mean over counted fits.
     pub mean: Estimate,
-    /// Median over certified fits.
+    /// Median over counted fits.
     pub median: f64,
+    /// Other statistics that claims name.
+    pub statistics: Vec<(Statistic, Estimate)>,
+}
+
+impl LossSummary {
+    /// The estimate of a statistic, where there is one.
+    pub fn of(&self, statistic: Statistic) -> Option<Estimate> {
+        if statistic.is_mean() {
+            return Some(self.mean);
+        }
+        let found = self.statistics.iter().find(|(s, _)| *s == statistic);
+        found.map(|(_, estimate)| *estimate)
+    }
+}
+
+/// One coordinate of the parameters at one cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoordinateSummary {
+    /// Which.
+    pub coordinate: Coordinate,
+    /// Mean of fit minus truth.
+    pub bias: Estimate,
+    /// Mean of n (fit - truth)^2 over its Cramer-Rao bound.
+    pub scaled_mse: Estimate,
+    /// 95 % intervals that cover the truth.
+    pub covered: usize,
+    /// 95 % intervals; 0 if rows hold no standard errors.
+    pub intervals: usize,
 }
 
 /// One cell.
@@ -36,8 +66,10 @@ pub struct CellSummary {
     pub n: u64,
     /// Rows.
     pub rows: usize,
-    /// Rows whose fit is not certified; their losses are in no mean.
+    /// Rows whose fit is not certified.
     pub failures: usize,
+    /// Rows whose losses are in the means.
+    pub counted: usize,
     /// Rows per stop reason.
     pub stops: BTreeMap<String, usize>,
     /// Certified fits on the boundary of the parameter set.
@@ -48,6 +80,9 @@ pub struct CellSummary {
     pub losses: Vec<LossSummary>,
     /// Each constant as a ratio to its limit.
     pub constants: Vec<(Constant, Estimate)>,
+    /// The free coordinates of an exactly specified fit; empty if rows do not hold
+    /// parameters.
+    pub coordinates: Vec<CoordinateSummary>,
     /// Mean seconds of a replicate.
     pub seconds: f64,
     /// Mean passes over the sample.
@@ -112,6 +147,8 @@ pub enum Finding {
     Slope {
         /// The loss.
         loss: Loss,
+        /// What of it.
+        statistic: Statistic,
         /// The claimed curve.
         curve: Curve,
         /// Line and interval.
@@ -129,6 +166,38 @@ pub enum Finding {
         estimate: Option<Estimate>,
         /// The largest n.
         n: u64,
+    },
+    /// A mean loss at the largest n.
+    Level {
+        /// The loss.
+        loss: Loss,
+        /// Its mean.
+        estimate: Option<Estimate>,
+        /// The largest n.
+        n: u64,
+    },
+    /// Constants against the law of their limit.
+    ChiSquare {
+        /// Which.
+        constant: Constant,
+        /// Probability of each interval.
+        confidence: f64,
+        /// In ascending n.
+        ratios: Vec<SizeRatio>,
+    },
+    /// Coverage of the intervals from the observed information.
+    Intervals {
+        /// Mean share of coordinates covered.
+        coverage: Option<Estimate>,
+        /// Smallest n.
+        from: f64,
+    },
+    /// A ratio of mean squared errors.
+    Efficiency {
+        /// The ratio.
+        estimate: Option<Estimate>,
+        /// The ratio of the Cramer-Rao bounds.
+        bound: f64,
     },
     /// Coverage of the slope's interval.
     Coverage {
@@ -148,6 +217,29 @@ pub enum Finding {
         /// n and its interval.
         size: Option<SampleSize>,
     },
+}
+
+/// The mean ratio of a constant to its limit at one n.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SizeRatio {
+    /// Sample size.
+    pub n: u64,
+    /// The mean.
+    pub ratio: f64,
+    /// Where it should lie.
+    pub interval: [f64; 2],
+}
+
+impl SizeRatio {
+    /// True if it lies where it should.
+    pub fn is_inside(&self) -> bool {
+        (self.interval[0]..=self.interval[1]).contains(&self.ratio)
+    }
+
+    /// Distance from 1 in half-widths of the interval.
+    pub fn deviation(&self) -> f64 {
+        (self.ratio - 1.0) / (self.interval[1] - 1.0)
+    }
 }
 
 /// How many passes fits took, and how many kept to the limits of a claim.
@@ -170,6 +262,8 @@ pub struct PassQuantiles {
 /// A claim about one series, with its verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimResult {
+    /// The claim, by its place in the study.
+    pub claim: usize,
     /// The series.
     pub series: String,
     /// The theorem, where one is named.

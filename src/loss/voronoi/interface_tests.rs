@@ -1,5 +1,6 @@
 use super::tests::{ABSOLUTE, biased, parameters, quarter_and_rest, truth_of};
 use super::*;
+use crate::model::InputLaw;
 
 #[test]
 fn applicable_losses_follow_the_gate_and_the_signs_on_the_support() {

@@ -60,7 +60,7 @@ mod tests;
 
 use crate::error::{Error, Result};
 use crate::model::{
-    Expert, ExpertGate, ExpertKind, GateKind, InputLaw, Model, Parameters, Response, Weights,
+    Expert, ExpertGate, ExpertKind, GateKind, Model, Parameters, Response, Weights,
 };
 use difference::{Difference, differences, nearest};
 use mass::{Cell, Gauge, infimum_over_factor, largest_sum, masses};
@@ -313,7 +313,7 @@ fn metric(loss: VoronoiLoss, truth: &Model) -> Result<Metric> {
             },
         ) if all_linear => {
             let experts = parameters.experts.iter();
-            let signs = experts.map(|e| constant_sign(e, &truth.input));
+            let signs = experts.map(|e| e.constant_sign(&truth.input));
             let tilts = signs.map(|s| s.map(|s| kappa * s)).collect::<Option<_>>();
             tilts.map(Metric::Tilted)
         }
@@ -328,45 +328,6 @@ fn metric(loss: VoronoiLoss, truth: &Model) -> Result<Metric> {
         let message = format!("`{}` is not defined for this truth", loss.name());
         Error::value("loss", message)
     })
-}
-
-/// The sign of a linear expert's mean, if it is nowhere zero on the closed
-/// support of the input.
-fn constant_sign(expert: &Expert, input: &InputLaw) -> Option<f64> {
-    // On a box an affine function is its value at the centre plus or minus its
-    // half-range.
-    let on_box = |centre: &[f64], half_width: &[f64]| {
-        let half_range: f64 = std::iter::zip(&expert.slope, half_width)
-            .map(|(a, h)| (a * h).abs())
-            .sum();
-        let middle = expert.mean(centre);
-        (middle - half_range, middle + half_range)
-    };
-    let (least, greatest) = match input {
-        InputLaw::Uniform { low, high } => {
-            let sides = || std::iter::zip(low, high);
-            let centre: Vec<f64> = sides().map(|(l, h)| 0.5 * (l + h)).collect();
-            let half_width: Vec<f64> = sides().map(|(l, h)| 0.5 * (h - l)).collect();
-            on_box(&centre, &half_width)
-        }
-        InputLaw::Normal {
-            mean,
-            sd,
-            truncation,
-        } => {
-            let half_width: Vec<f64> = sd.iter().map(|s| s * truncation).collect();
-            on_box(mean, &half_width)
-        }
-        InputLaw::Grid { points, .. } => points.iter().map(|x| expert.mean(x)).fold(
-            (f64::INFINITY, f64::NEG_INFINITY),
-            |(least, greatest), m| (least.min(m), greatest.max(m)),
-        ),
-    };
-    match (least > 0.0, greatest < 0.0) {
-        (true, false) => Some(1.0),
-        (false, true) => Some(-1.0),
-        _ => None,
-    }
 }
 
 fn check_comparable(fitted: &Parameters, truth: &Parameters) -> Result<()> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::InputLaw;
 use crate::model::{Gate, Selection, VarianceStructure};
 use proptest::prelude::*;
 

@@ -5,10 +5,11 @@ use crate::report::html::{code, definitions, details, list, paragraph, paragraph
 use crate::report::starts::{describe, is_oracle};
 use crate::report::wording::{
     claim_text, constant_definition, log_corrected_slopes, loss_definition, loss_name,
-    series_label, window_text,
+    series_label, statistic_symbol, window_text,
 };
 use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant};
+use crate::sim::statistic::Statistic;
 use crate::sim::study::{Replicates, Truth};
 use crate::sim::summary::Summary;
 
@@ -38,14 +39,18 @@ pub(super) fn data(plan: &Plan) -> String {
     ));
     let mut seen = Vec::new();
     for cell in &plan.cells {
-        if !seen.contains(&cell.truth) {
+        let name = &plan.truths[cell.truth].name;
+        let known = |k: &usize| plan.truths[*k].name == *name;
+        if !seen.iter().any(known) {
             seen.push(cell.truth);
         }
     }
     for (k, &truth) in seen.iter().enumerate() {
         let planned = &plan.truths[truth];
-        let gate = plan.study.grid.gate.get(truth);
-        let name = gate.map_or("Truth".to_string(), |g| format!("Truth, gate {}", g.name));
+        let name = match planned.name.as_str() {
+            "" => "Truth".to_string(),
+            name => format!("Truth, {}", name.replace('=', " ").replace(',', ", ")),
+        };
         let heading = format!(
             "{name}: P = {} free parameters",
             planned.regularity.parameters
@@ -128,18 +133,36 @@ pub(super) fn estimands(plan: &Plan) -> String {
         .study
         .losses
         .iter()
-        .map(|&loss| {
-            let name = loss_name(loss).to_string();
-            (name, loss_definition(loss).to_string())
-        })
+        .map(|&loss| (loss_name(loss), loss_definition(loss).to_string()))
         .collect();
     for claim in &plan.study.claim {
         let text = match claim {
-            Claim::Slope { loss, window, .. } => format!(
-                "β in log mean({}) = α + β log n for {}",
-                loss.symbol(),
-                window_text(*window)
+            Claim::Slope {
+                loss,
+                statistic,
+                window,
+                ..
+            } => format!(
+                "β in log s = α + β log n for {}, s the {}",
+                window_text(*window),
+                match statistic {
+                    Statistic::Mean => format!("mean of {}", loss.symbol()),
+                    other => statistic_symbol(*other, *loss),
+                }
             ),
+            Claim::Level { .. } => "what remains where the loss does not fall".to_string(),
+            Claim::ChiSquare { constant, .. } => constant_definition(*constant).to_string(),
+            Claim::Intervals { .. } => {
+                "share of free coordinates whose interval, estimate ± 1.96 standard errors from \
+                 the inverse observed information, holds the true value"
+                    .to_string()
+            }
+            Claim::Efficiency { .. } => {
+                "ratio of the mean squared errors on the same data, scaled by the bounds of the \
+                 estimator in the denominator and averaged over the experts’ coordinates; \
+                 expected: the ratio of the bounds"
+                    .to_string()
+            }
             Claim::Constant { constant, .. } => constant_definition(*constant).to_string(),
             Claim::Coverage { .. } => {
                 "how often the interval of one study of that size holds the true slope".to_string()
@@ -323,11 +346,8 @@ pub(super) fn limits(plan: &Plan, summary: &Summary) -> String {
              differ by more than the intervals are wide."
         ));
     }
-    let constants = plan
-        .study
-        .claim
-        .iter()
-        .any(|c| matches!(c, Claim::Constant { .. }));
+    let is_constant = |c: &Claim| matches!(c, Claim::Constant { .. } | Claim::ChiSquare { .. });
+    let constants = plan.study.claim.iter().any(is_constant);
     if constants {
         let names: Vec<&str> = Constant::ALL.iter().map(|c| c.symbol()).collect();
         items.push(format!(

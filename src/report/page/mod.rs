@@ -33,6 +33,7 @@ pub(super) fn page(
             "Constants",
             results::constants(summary, constants),
         ),
+        ("parameters", "Parameters", results::coordinates(summary)),
         (
             "failures",
             "Failures",

@@ -6,11 +6,12 @@ use crate::report::html::{annotated, code, escape, paragraph, table, typeset};
 use crate::report::starts::{SAME_MAXIMUM, StartRecord, start_records};
 use crate::report::wording::{
     accepted, claim_text, claim_theorem, claims, failures, incompleteness, log_corrected_slopes,
-    measured, seconds, series_label, stop_counts,
+    measured, seconds, series_label, statistic_symbol, stop_counts,
 };
 use crate::sim::claim::Constant;
 use crate::sim::column::Loss;
-use crate::sim::summary::{CellSummary, ClaimResult, Summary};
+use crate::sim::statistic::Statistic;
+use crate::sim::summary::{CellSummary, ClaimResult, CoordinateSummary, SeriesSummary, Summary};
 use crate::sim::{Plan, Row, Verdict};
 
 /// Failed replicates named on the page.
@@ -84,7 +85,8 @@ pub(super) fn rates(plan: &Plan, summary: &Summary, charts: &[Chart]) -> String 
          geometric middle of the window.",
     );
     let mut headings = vec!["n".to_string(), "replicates".into(), "failures".into()];
-    headings.extend(losses.iter().map(|l| l.symbol().to_string()));
+    let columns = columns(summary, losses);
+    headings.extend(columns.iter().map(|(loss, s)| statistic_symbol(*s, *loss)));
     html += &series_tables(
         summary,
         "mean (Monte-Carlo standard error)",
@@ -95,18 +97,39 @@ pub(super) fn rates(plan: &Plan, summary: &Summary, charts: &[Chart]) -> String 
                 thousands(cell.rows as u64),
                 thousands(cell.failures as u64),
             ];
-            cells.extend(losses.iter().map(|&loss| loss_cell(cell, loss)));
+            cells.extend(columns.iter().map(|(loss, s)| loss_cell(cell, *loss, *s)));
             cells
         },
     );
     html + &log_corrected(summary)
 }
 
-fn loss_cell(cell: &CellSummary, loss: Loss) -> String {
-    let Some(found) = cell.losses.iter().find(|l| l.loss == loss) else {
+/// The losses, each with the statistics besides its mean that claims name.
+fn columns(summary: &Summary, losses: &[Loss]) -> Vec<(Loss, Statistic)> {
+    let mut columns = Vec::new();
+    for &loss in losses {
+        columns.push((loss, Statistic::Mean));
+        let cells = summary.series.iter().flat_map(|s| &s.cells);
+        for found in cells.flat_map(|c| &c.losses).filter(|l| l.loss == loss) {
+            for (statistic, _) in &found.statistics {
+                if !columns.contains(&(loss, *statistic)) {
+                    columns.push((loss, *statistic));
+                }
+            }
+        }
+    }
+    columns
+}
+
+fn loss_cell(cell: &CellSummary, loss: Loss, statistic: Statistic) -> String {
+    let found = cell.losses.iter().find(|l| l.loss == loss);
+    let Some((found, estimate)) = found.and_then(|l| Some((l, l.of(statistic)?))) else {
         return "–".to_string();
     };
-    let (value, error) = with_error(found.mean.value, found.mean.error);
+    let (value, error) = with_error(estimate.value, estimate.error);
+    if !statistic.is_mean() {
+        return annotated(&value, &format!("({error})"), "");
+    }
     annotated(
         &value,
         &format!("({error})"),
@@ -162,6 +185,58 @@ fn constant_cell(cell: &CellSummary, wanted: Constant) -> String {
     };
     let (value, error) = with_error(found.value, found.error);
     annotated(&value, &format!("({error})"), &interval(found.interval, 3))
+}
+
+/// Bias, error against its bound and coverage of every coordinate.
+pub(super) fn coordinates(summary: &Summary) -> String {
+    let tables: String = summary.series.iter().filter_map(coordinate_table).collect();
+    if tables.is_empty() {
+        return String::new();
+    }
+    paragraph(
+        "Errors of single parameters in packed coordinates (variances as logarithms, gate \
+         parameters relative to the last expert’s). First line: n times the mean squared error \
+         over its Cramér–Rao bound, with Monte-Carlo standard error; second: share of 95 % \
+         intervals from the observed information that hold the truth, where rows have them.",
+    ) + &tables
+}
+
+fn coordinate_table(series: &SeriesSummary) -> Option<String> {
+    let last = series.cells.last()?;
+    if last.coordinates.is_empty() {
+        return None;
+    }
+    let mut headings = vec!["coordinate".to_string()];
+    let with_any = || series.cells.iter().filter(|c| !c.coordinates.is_empty());
+    headings.extend(with_any().map(|c| format!("n = {}", thousands(c.n))));
+    headings.push(format!("bias at n = {}", thousands(last.n)));
+    let rows: Vec<Vec<String>> = (0..last.coordinates.len())
+        .map(|k| {
+            let mut cells = vec![last.coordinates[k].coordinate.to_string()];
+            cells.extend(with_any().map(|c| coordinate_cell(&c.coordinates[k])));
+            let bias = last.coordinates[k].bias;
+            let (value, error) = with_error(bias.value, bias.error);
+            cells.push(annotated(&value, &format!("({error})"), ""));
+            cells
+        })
+        .collect();
+    let caption = match series.name.as_str() {
+        "" => String::new(),
+        name => series_label(name),
+    };
+    Some(table(&caption, 1, &headings, &rows))
+}
+
+fn coordinate_cell(found: &CoordinateSummary) -> String {
+    let (value, error) = match found.scaled_mse.value.is_finite() {
+        true => with_error(found.scaled_mse.value, found.scaled_mse.error),
+        false => ("–".to_string(), String::new()),
+    };
+    let coverage = match found.intervals {
+        0 => String::new(),
+        count => format!("covers {}", percent(found.covered as f64 / count as f64)),
+    };
+    annotated(&value, &format!("({error})"), &coverage)
 }
 
 /// One table per series, captioned with its name.

@@ -182,6 +182,7 @@ impl GateEntry {
             response: self.response,
             weights: self.weights,
             top_k: None,
+            biases: None,
         };
         let refused = |_| Error::value("response", "variants need a truth with a competition gate");
         variant.apply(&truth).map_err(refused)
