@@ -5,7 +5,7 @@ use super::claim::{Claim, Constant};
 use super::column::Loss;
 use super::data::DataTruth;
 use crate::error::{Error, Result, parse_toml, read_text};
-use crate::fit::{Limits, Method, NewtonOptions, Options, Start};
+use crate::fit::{Limits, Method, Options, Start};
 use crate::model::{GateKind, Model, Response, Weights};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -218,7 +218,7 @@ impl Fit {
             max_iterations: self.max_iterations,
             gain: self.gain,
             pilot_rows: self.pilot_rows,
-            newton: NewtonOptions::default(),
+            ..Options::default()
         }
     }
 }
