@@ -9,6 +9,7 @@
 
 pub mod claim;
 pub mod column;
+pub mod complete_information;
 pub mod constants;
 pub mod data;
 pub mod inverse;
