@@ -7,8 +7,9 @@ use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::fit::{
-    Bounds, Centre, EmOptions, GradientOptions, Limits, Method, NewtonOptions, Options, Outcome,
-    Start, StartContext, Stop, expectation_maximisation, fit, maximise, polish, quasi_newton,
+    Bounds, Centre, EmOptions, GainMeasure, GateStep, GradientOptions, Limits, Method,
+    NewtonOptions, Options, Outcome, Start, StartContext, Stop, expectation_maximisation, fit,
+    maximise, polish, quasi_newton,
 };
 use smoe_lab::loss::alignment::aligned;
 use smoe_lab::model::{
@@ -16,6 +17,7 @@ use smoe_lab::model::{
     draw_sample,
 };
 use smoe_lab::rng::{Purpose, Stream};
+use smoe_lab::sim::constants::{Regularity, fisher_information};
 
 fn limits() -> Limits {
     Limits {
@@ -39,7 +41,7 @@ fn options(method: Method) -> Options {
         max_iterations: 500,
         gain: 1e-2,
         pilot_rows: None,
-        newton: NewtonOptions::default(),
+        ..Options::default()
     }
 }
 
@@ -123,6 +125,8 @@ fn em_and_gradient_agree_even_without_the_polish() {
         let stop = EmOptions {
             max_iterations: 20_000,
             gain: 1e-10,
+            gain_measure: GainMeasure::Total,
+            gate_step: GateStep::OneStep,
         };
         let em = expectation_maximisation(&Cpu::new(), &data, &start, &bounds, stop);
         let stop = GradientOptions {
@@ -166,7 +170,7 @@ fn the_truth_is_recovered_at_large_n() {
         if model.parameters.gate.kind == GateKind::Sigmoid {
             continue;
         }
-        let regularity = smoe_lab::sim::constants::Regularity::at(model, &bounds);
+        let regularity = Regularity::new(model, &bounds, fisher_information(model));
         let distance = regularity.information_distance(&outcome.parameters, 100_000);
         assert!(distance < 45.0, "{k}: {distance}");
     }
@@ -180,6 +184,7 @@ proptest! {
         noise in proptest::collection::vec(-1.2f64..1.2, 31),
         seed in 0u64..1000,
         top_k in prop_oneof![Just(None), Just(Some(2))],
+        gate_step in prop_oneof![Just(GateStep::OneStep), Just(GateStep::ToMaximum)],
     ) {
         for kind in gate_kinds() {
             let mut gate = dense(kind);
@@ -195,7 +200,8 @@ proptest! {
                 let mut at = perturbed(&model, &data, 0.5, seed);
                 let mut value = Cpu::new().log_likelihood(&at, &data);
                 for _ in 0..6 {
-                    let one = EmOptions { max_iterations: 1, gain: 0.0 };
+                    let gain_measure = GainMeasure::Total;
+                    let one = EmOptions { max_iterations: 1, gain: 0.0, gain_measure, gate_step };
                     let next = expectation_maximisation(&Cpu::new(), &data, &at, &bounds, one);
                     prop_assert!(
                         next.log_likelihood >= value - 1e-12 * (1.0 + value.abs()),

@@ -4,7 +4,7 @@ mod common;
 
 use ndarray::{Array1, Array2};
 use smoe_lab::backend::{Backend, Cpu};
-use smoe_lab::fit::{Centre, Limits, Method, NewtonOptions, Options, maximise};
+use smoe_lab::fit::{Centre, Limits, Method, Options, maximise};
 use smoe_lab::model::{
     Data, ExpertKind, GateKind, InputLaw, Model, VarianceStructure, draw_sample,
 };
@@ -85,7 +85,7 @@ fn a_large_fit_takes_little_more_memory_than_its_data() {
         max_iterations: 3,
         gain: 0.1,
         pilot_rows: None,
-        newton: NewtonOptions::default(),
+        ..Options::default()
     };
     let fit = maximise(&Cpu::new(), &data, &model.parameters, &bounds, &options);
     assert!(fit.stop.is_converged(), "{}", fit.stop);

@@ -5,9 +5,11 @@
 //! number of threads.
 
 mod cpu;
+mod labelled;
 mod reference;
 
 pub use cpu::Cpu;
+pub use labelled::Labelled;
 pub use reference::Reference;
 
 use crate::model::{Data, Parameters};

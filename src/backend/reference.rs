@@ -17,13 +17,41 @@ const PARALLEL_BLOCKS: usize = 64;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
 
-impl Backend for Reference {
+/// What is known of a row.
+pub(super) trait Observe: Sync {
+    /// Moves to row n, (x, y), and returns its log-likelihood.
+    fn observe(
+        &self,
+        point: &mut Point,
+        parameters: &Parameters,
+        n: usize,
+        x: &[f64],
+        y: f64,
+    ) -> f64;
+}
+
+/// The pair alone.
+impl Observe for Reference {
+    #[inline]
+    fn observe(
+        &self,
+        point: &mut Point,
+        parameters: &Parameters,
+        _: usize,
+        x: &[f64],
+        y: f64,
+    ) -> f64 {
+        point.observe(parameters, x, y)
+    }
+}
+
+impl<O: Observe> Backend for O {
     fn log_likelihood(&self, parameters: &Parameters, data: &Data) -> f64 {
         let blocks = in_blocks(data, |rows| {
             let mut point = Point::new(parameters);
             let mut sum = 0.0;
-            in_rows(data, rows, |x, y, count| {
-                sum += count * point.observe(parameters, x, y);
+            in_rows(data, rows, |n, x, y, count| {
+                sum += count * self.observe(&mut point, parameters, n, x, y);
             });
             sum
         });
@@ -37,8 +65,9 @@ impl Backend for Reference {
             let mut one = vec![0.0; layout.len()];
             let mut sum = Array1::zeros(layout.len());
             let mut log_likelihood = 0.0;
-            in_rows(data, rows, |x, y, count| {
-                log_likelihood += count * parameters.score(&layout, &mut point, x, y, &mut one);
+            in_rows(data, rows, |n, x, y, count| {
+                log_likelihood += count * self.observe(&mut point, parameters, n, x, y);
+                parameters.score_at(&layout, &point, x, &mut one);
                 sum.iter_mut().zip(&one).for_each(|(s, v)| *s += count * v);
             });
             (log_likelihood, sum)
@@ -53,7 +82,10 @@ impl Backend for Reference {
         let layout = parameters.layout();
         let blocks = in_blocks(data, |rows| {
             let mut pass = SecondOrder::new(parameters, &layout);
-            in_rows(data, rows, |x, y, count| pass.add(x, y, count));
+            in_rows(data, rows, |n, x, y, count| {
+                let log_density = self.observe(&mut pass.point, parameters, n, x, y);
+                pass.add(x, count, log_density);
+            });
             pass.finish()
         });
         let log_likelihood: CompensatedSum = blocks.iter().map(|b| b.log_likelihood).collect();
@@ -77,8 +109,9 @@ impl Backend for Reference {
             let mut point = Point::new(parameters);
             let mut one = vec![0.0; size];
             let mut sum = Array2::<f64>::zeros((size, size));
-            in_rows(data, rows, |x, y, count| {
-                parameters.score(&layout, &mut point, x, y, &mut one);
+            in_rows(data, rows, |n, x, y, count| {
+                self.observe(&mut point, parameters, n, x, y);
+                parameters.score_at(&layout, &point, x, &mut one);
                 for (mut row, a) in sum.rows_mut().into_iter().zip(&one) {
                     row.iter_mut()
                         .zip(&one)
@@ -94,7 +127,7 @@ impl Backend for Reference {
 
     fn em_statistics(&self, parameters: &Parameters, data: &Data) -> EmStatistics {
         let layout = parameters.layout();
-        let mut blocks = in_blocks(data, |rows| em_block(parameters, &layout, data, rows));
+        let mut blocks = in_blocks(data, |rows| em_block(self, parameters, &layout, data, rows));
         let log_likelihood: CompensatedSum = blocks.iter().map(|b| b.log_likelihood).collect();
         let rest = blocks.split_off(1);
         let mut total = blocks.remove(0);
@@ -115,12 +148,12 @@ impl Backend for Reference {
     }
 }
 
-/// Calls `row` with (x, y, count) of each row.
-fn in_rows(data: &Data, rows: Range<usize>, mut row: impl FnMut(&[f64], f64, f64)) {
+/// Calls `row` with (n, x, y, count) of each row.
+fn in_rows(data: &Data, rows: Range<usize>, mut row: impl FnMut(usize, &[f64], f64, f64)) {
     let mut x = vec![0.0; data.dimension()];
     for n in rows {
         let y = data.read_row(n, &mut x);
-        row(&x, y, data.count(n));
+        row(n, &x, y, data.count(n));
     }
 }
 
@@ -296,9 +329,10 @@ impl<'a> SecondOrder<'a> {
         }
     }
 
+    /// Adds the row that `point` stands at.
     #[inline]
-    fn add(&mut self, x: &[f64], y: f64, count: f64) {
-        self.log_likelihood += count * self.point.observe(self.parameters, x, y);
+    fn add(&mut self, x: &[f64], count: f64, log_density: f64) {
+        self.log_likelihood += count * log_density;
         self.joint.fill(0.0);
         self.weight.fill(0.0);
         let experts = self.parameters.experts.iter().zip(&self.point.atoms);
@@ -361,6 +395,7 @@ fn gate_length(expert: &Expert) -> usize {
 }
 
 fn em_block(
+    known: &impl Observe,
     parameters: &Parameters,
     layout: &Layout,
     data: &Data,
@@ -388,8 +423,8 @@ fn em_block(
     let mut point = Point::new(parameters);
     let mut features = vec![0.0; dimension + 2];
     let mut gate_features = vec![1.0; dimension + 1];
-    in_rows(data, rows, |x, y, count| {
-        sums.log_likelihood += count * point.observe(parameters, x, y);
+    in_rows(data, rows, |n, x, y, count| {
+        sums.log_likelihood += count * known.observe(&mut point, parameters, n, x, y);
         gate_features[..dimension].copy_from_slice(x);
         for (i, (atom, expert)) in point.atoms.iter().zip(experts).enumerate() {
             if atom.weight == 0.0 && atom.responsibility == 0.0 {

@@ -13,26 +13,73 @@
 //! For a linear expert under a router or constant gate L = 0 and this is
 //! weighted least squares; for softplus competition it is the closed-form step
 //! with L = kappa/4 + kappa^2/2. Gate parameters of their own (biases, router
-//! scores) take a Fisher-scoring step on the multinomial part: together with the
-//! experts when the gate does not depend on the means, after them, with fresh
-//! responsibilities, when it does. Every step is accepted only if the exact
-//! log-likelihood does not fall; otherwise it is halved.
+//! scores) take a Fisher-scoring step on the multinomial part, or as many as lead
+//! to its maximum ([`GateStep`]): together with the experts when the gate does not
+//! depend on the means, after them, with fresh responsibilities, when it does.
+//! With the second choice an iteration for linear experts under a router is the
+//! exact EM of the papers on softmax gating. A dropped expert of a top-K gate has
+//! responsibility 0, and the kept sets stay while the gate moves. Every step is
+//! accepted only if the exact log-likelihood does not fall; otherwise it is halved.
 
 use super::bounds::Bounds;
+use super::gate_maximum::gate_maximum;
 use super::outcome::{Effort, Outcome, Stop};
 use crate::backend::{Backend, EmStatistics};
 use crate::model::{Data, GateKind, Layout, Parameters, VarianceStructure};
 use crate::num::dense::solve_ridged;
 use ndarray::Array1;
+use serde::{Deserialize, Serialize};
 
-/// When to stop.
+/// How far an iteration goes, and when to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmOptions {
     /// Most iterations.
     pub max_iterations: usize,
-    /// Stop when an iteration gains less log-likelihood than this (total, not
-    /// per row).
+    /// Stop when an iteration gains less log-likelihood than this, measured as
+    /// `gain_measure` says.
     pub gain: f64,
+    /// The unit of `gain`.
+    pub gain_measure: GainMeasure,
+    /// How far the gate's own parameters go in one iteration.
+    pub gate_step: GateStep,
+}
+
+/// In what unit the gain of an iteration is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GainMeasure {
+    /// Log-likelihood of the sample. Says how far the maximum is whatever n is.
+    #[default]
+    Total,
+    /// The same over the log-likelihood before the iteration, in absolute value:
+    /// the rule of the code of arXiv 2305.03288 and 2510.12744, with 1e-6.
+    Relative,
+    /// The same over the sample size: the change of the mean log-likelihood, the
+    /// rule of the code of arXiv 2309.13850, with 1e-6.
+    Mean,
+}
+
+/// How far the gate's own parameters go in one iteration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateStep {
+    /// One Fisher-scoring step (generalised EM): cheap, as monotone.
+    #[default]
+    OneStep,
+    /// To the maximum of the expected complete-data log-likelihood, by Fisher
+    /// scoring to convergence: the M-step of the papers on softmax gating.
+    ToMaximum,
+}
+
+impl GainMeasure {
+    /// A gain in log-likelihood in this unit.
+    fn of(self, gain: f64, before: f64, sample_size: f64) -> f64 {
+        match self {
+            GainMeasure::Total => gain,
+            GainMeasure::Relative => gain / before.abs(),
+            GainMeasure::Mean => gain / sample_size,
+        }
+    }
 }
 
 /// Halvings of a step that lowers the likelihood before giving up.
@@ -105,7 +152,7 @@ impl Climb<'_> {
         for iteration in 1..=options.max_iterations {
             let before = statistics.log_likelihood;
             for &part in parts {
-                let Some(target) = self.propose(statistics, part) else {
+                let Some(target) = self.propose(statistics, part, options.gate_step) else {
                     return Stop::Singular { iteration };
                 };
                 if let Err(stop) = self.advance(statistics, target, iteration) {
@@ -113,7 +160,9 @@ impl Climb<'_> {
                 }
             }
             self.effort.em += 1;
-            if statistics.log_likelihood - before < options.gain {
+            let gain = statistics.log_likelihood - before;
+            let measure = options.gain_measure;
+            if measure.of(gain, before, self.data.sample_size()) < options.gain {
                 return Stop::SmallGain;
             }
         }
@@ -131,24 +180,46 @@ impl Climb<'_> {
     }
 
     /// The unsafeguarded step.
-    fn propose(&self, statistics: &EmStatistics, part: Part) -> Option<Vec<f64>> {
+    fn propose(
+        &mut self,
+        statistics: &EmStatistics,
+        part: Part,
+        gate_step: GateStep,
+    ) -> Option<Vec<f64>> {
         let mut target = self.packed.clone();
         if part != Part::Gate {
             self.propose_experts(statistics, &mut target)?;
         }
         if part != Part::Experts && !statistics.gate_score.is_empty() {
-            let step = solve_ridged(&statistics.gate_information, &statistics.gate_score);
-            // Without information (all experts but one extinct) the gate rests.
-            if let Some(step) = step {
-                let first = target.len() - step.len();
-                target[first..]
-                    .iter_mut()
-                    .zip(&step)
-                    .for_each(|(t, s)| *t += s);
-            }
+            self.propose_gate(statistics, gate_step, &mut target)?;
         }
         self.bounds.project(&mut target);
         Some(target)
+    }
+
+    fn propose_gate(
+        &mut self,
+        statistics: &EmStatistics,
+        gate_step: GateStep,
+        target: &mut [f64],
+    ) -> Option<()> {
+        let first = target.len() - statistics.gate_score.len();
+        match gate_step {
+            GateStep::OneStep => {
+                let step = solve_ridged(&statistics.gate_information, &statistics.gate_score);
+                // Without information (all experts but one extinct) the gate rests.
+                let step = step.unwrap_or_else(|| Array1::zeros(target.len() - first));
+                let gate = target[first..].iter_mut();
+                gate.zip(&step).for_each(|(t, s)| *t += s);
+            }
+            GateStep::ToMaximum => {
+                let (template, layout) = (self.template, self.layout);
+                let found = gate_maximum(template, layout, self.data, self.bounds, &self.packed)?;
+                self.effort.rows += found.passes * self.data.len();
+                target[first..].copy_from_slice(&found.packed[first..]);
+            }
+        }
+        Some(())
     }
 
     fn propose_experts(&self, statistics: &EmStatistics, target: &mut [f64]) -> Option<()> {

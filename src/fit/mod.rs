@@ -1,8 +1,8 @@
 //! Maximum likelihood over a compact parameter set.
 //!
 //! ```text
-//! start -> em | gradient -> newton -> outcome        (each start)
-//!                                  -> multistart      (the best, and all the others)
+//! start -> em | gradient -> newton | none -> outcome (each start)
+//!                                         -> multistart (the best, and all the others)
 //! ```
 //!
 //! The parameter set is a box ([`Bounds`]): in the theorems the set is compact,
@@ -12,17 +12,24 @@
 mod bounds;
 mod chart;
 mod em;
+mod gate_maximum;
 mod gradient;
+mod labelled;
 mod multistart;
 mod newton;
 mod outcome;
+mod published;
 mod quadratic;
 mod start;
 
 pub use bounds::{Bounds, Centre, Limits};
-pub use em::{EmOptions, expectation_maximisation};
+pub use em::{EmOptions, GainMeasure, GateStep, expectation_maximisation};
 pub use gradient::{GradientOptions, quasi_newton};
-pub use multistart::{Method, MultiStart, Options, fit, maximise};
+pub use labelled::labelled_maximum;
+pub use multistart::{Method, MultiStart, Options, Polish, fit, maximise};
 pub use newton::{NewtonOptions, polish};
 pub use outcome::{Effort, Outcome, Stop};
+pub use published::{
+    Assignment, CopyWeight, NoiseDraws, PublishedStart, ShrinkingNoise, StartingVariance,
+};
 pub use start::{Start, StartContext};

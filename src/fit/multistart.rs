@@ -1,7 +1,7 @@
 //! One estimator run, and many.
 
 use super::bounds::Bounds;
-use super::em::{EmOptions, expectation_maximisation};
+use super::em::{EmOptions, GainMeasure, GateStep, expectation_maximisation};
 use super::gradient::{GradientOptions, quasi_newton};
 use super::newton::{NewtonOptions, polish};
 use super::outcome::{Effort, Outcome, Stop};
@@ -12,7 +12,7 @@ use crate::model::{Data, Parameters};
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
 
-/// How the way from the start to the basin of a maximum is gone; Newton then
+/// How the way from the start to the basin of a maximum is gone; the polish then
 /// finishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,6 +21,22 @@ pub enum Method {
     Em,
     /// L-BFGS.
     Gradient,
+}
+
+/// What follows the method.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Polish {
+    /// Newton to a certified maximum.
+    Newton(NewtonOptions),
+    /// Nothing: the estimate is where the method's own rule stops it, as in the
+    /// published simulations. A fit that did ends [`Stop::SmallGain`].
+    None,
+}
+
+impl Default for Polish {
+    fn default() -> Self {
+        Polish::Newton(NewtonOptions::default())
+    }
 }
 
 /// An estimator.
@@ -32,12 +48,35 @@ pub struct Options {
     pub max_iterations: usize,
     /// That method stops when an iteration gains less log-likelihood than this.
     pub gain: f64,
+    /// The unit of `gain` for [`Method::Em`]; L-BFGS counts total gains.
+    pub gain_measure: GainMeasure,
+    /// How far the gate goes in one EM iteration.
+    pub gate_step: GateStep,
     /// If there are more rows than this, starts, method and polish run first on
     /// this many leading rows (a random subset, for independent rows), then the
-    /// polish on all.
+    /// polish on all; without a polish there is no pilot.
     pub pilot_rows: Option<usize>,
-    /// The polish.
-    pub newton: NewtonOptions,
+    /// What follows the method.
+    pub polish: Polish,
+}
+
+impl Options {
+    /// The estimator of the published simulations of softmax gating: exact EM
+    /// without a polish, stopped when an iteration changes the log-likelihood by
+    /// less than 1e-6 in the unit given, or after 2000 iterations (arXiv
+    /// 2305.03288, 2510.12744: [`GainMeasure::Relative`]; 2309.13850:
+    /// [`GainMeasure::Mean`]).
+    pub fn published(gain_measure: GainMeasure) -> Self {
+        Options {
+            method: Method::Em,
+            max_iterations: 2000,
+            gain: 1e-6,
+            gain_measure,
+            gate_step: GateStep::ToMaximum,
+            pilot_rows: None,
+            polish: Polish::None,
+        }
+    }
 }
 
 /// Two EM iterations, then the polish, on 2000 rows first: from poor starts (least squares in parts
@@ -49,17 +88,22 @@ impl Default for Options {
             method: Method::Em,
             max_iterations: 2,
             gain: 0.1,
+            gain_measure: GainMeasure::default(),
+            gate_step: GateStep::default(),
             pilot_rows: Some(2_000),
-            newton: NewtonOptions::default(),
+            polish: Polish::default(),
         }
     }
 }
 
 /// The leading rows on which a fit begins, if there are more and the options ask
 /// for it. Leading rows are a random subset, leading cells of counts are not.
-fn pilot(data: &Data, options: &Options) -> Option<Data> {
+fn pilot(data: &Data, options: &Options) -> Option<(Data, NewtonOptions)> {
     let rows = options.pilot_rows.filter(|&rows| rows < data.len())?;
-    data.counts().is_none().then(|| data.head(rows))
+    match options.polish {
+        Polish::Newton(newton) if data.counts().is_none() => Some((data.head(rows), newton)),
+        _ => None,
+    }
 }
 
 /// Runs the estimator from one starting point.
@@ -81,11 +125,11 @@ pub fn maximise(
         };
     }
     let mut spent = Effort::default();
-    if let Some(head) = pilot(data, options) {
+    if let Some((head, newton)) = pilot(data, options) {
         let first = maximise(backend, &head, start, bounds, options);
         // A pilot that did not end at a maximum says nothing about where one is.
         if first.stop.is_converged() {
-            let mut outcome = polish(backend, data, &first.parameters, bounds, options.newton);
+            let mut outcome = polish(backend, data, &first.parameters, bounds, newton);
             outcome.effort += first.effort;
             return outcome;
         }
@@ -96,6 +140,8 @@ pub fn maximise(
             let stop = EmOptions {
                 max_iterations: options.max_iterations,
                 gain: options.gain,
+                gain_measure: options.gain_measure,
+                gate_step: options.gate_step,
             };
             expectation_maximisation(backend, data, start, bounds, stop)
         }
@@ -110,7 +156,10 @@ pub fn maximise(
     if matches!(near.stop, Stop::NonFinite { .. } | Stop::Singular { .. }) {
         return near;
     }
-    let mut outcome = polish(backend, data, &near.parameters, bounds, options.newton);
+    let Polish::Newton(newton) = options.polish else {
+        return near;
+    };
+    let mut outcome = polish(backend, data, &near.parameters, bounds, newton);
     outcome.effort += near.effort;
     outcome.effort += spent;
     outcome
@@ -126,6 +175,17 @@ pub struct MultiStart {
 }
 
 impl MultiStart {
+    /// The outcomes, at least one, with the best of them marked.
+    pub fn new(outcomes: Vec<Outcome>) -> Self {
+        let mut best = 0;
+        for k in 1..outcomes.len() {
+            if is_better(&outcomes[k], &outcomes[best]) {
+                best = k;
+            }
+        }
+        MultiStart { outcomes, best }
+    }
+
     /// The outcome with the largest log-likelihood.
     pub fn best(&self) -> &Outcome {
         &self.outcomes[self.best]
@@ -151,7 +211,7 @@ pub fn fit(
     let full = context.data;
     let head = pilot(full, options);
     let context = StartContext {
-        data: head.as_ref().unwrap_or(full),
+        data: head.as_ref().map_or(full, |(head, _)| head),
         ..context
     };
     let first = starts
@@ -170,15 +230,9 @@ pub fn fit(
         .collect::<Result<Vec<_>>>()?;
     let outcomes = match head {
         None => first,
-        Some(_) => polish_distinct(backend, full, context.bounds, options, first),
+        Some((_, newton)) => polish_distinct(backend, full, context.bounds, newton, first),
     };
-    let mut best = 0;
-    for k in 1..outcomes.len() {
-        if is_better(&outcomes[k], &outcomes[best]) {
-            best = k;
-        }
-    }
-    Ok(MultiStart { outcomes, best })
+    Ok(MultiStart::new(outcomes))
 }
 
 /// Log-likelihoods that differ by less are those of one maximum: two different
@@ -204,7 +258,7 @@ fn polish_distinct(
     backend: &dyn Backend,
     data: &Data,
     bounds: &Bounds,
-    options: &Options,
+    newton: NewtonOptions,
     pilots: Vec<Outcome>,
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -215,7 +269,7 @@ fn polish_distinct(
                 effort: Effort::default(),
                 ..outcomes[j].clone()
             },
-            None => polish(backend, data, &pilots[k].parameters, bounds, options.newton),
+            None => polish(backend, data, &pilots[k].parameters, bounds, newton),
         };
         outcome.effort += pilots[k].effort;
         outcomes.push(outcome);

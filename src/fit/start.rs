@@ -1,6 +1,7 @@
 //! Starting values. There is no default: each fit says which it used.
 
 use super::bounds::Bounds;
+use super::published::PublishedStart;
 use crate::error::{Error, Result};
 use crate::model::{Data, Expert, ExpertGate, ExpertKind, GateKind, Parameters};
 use crate::num::dense::solve_ridged;
@@ -28,6 +29,8 @@ pub enum Start {
     /// Least squares through d + 2 random rows per expert; common variance from
     /// the rows' distance to their nearest expert.
     Random,
+    /// Where the published simulations start.
+    Published(PublishedStart),
 }
 
 /// What a start may look at.
@@ -50,6 +53,7 @@ impl Start {
             Start::PerturbedTruth { radius } => format!("perturbed-truth({radius})"),
             Start::KMeans => "k-means".to_string(),
             Start::Random => "random".to_string(),
+            Start::Published(start) => start.name(),
         }
     }
 
@@ -57,7 +61,8 @@ impl Start {
     ///
     /// # Errors
     /// [`Error::Value`] if the truth is asked for and unknown, or has another
-    /// structure than the template.
+    /// structure than the template, or if a published start lies outside the
+    /// parameter set.
     pub fn parameters(&self, context: StartContext, stream: &Stream) -> Result<Parameters> {
         let layout = context.template.layout();
         let mut rng = stream.generator();
@@ -81,6 +86,7 @@ impl Start {
                 }
                 packed
             }
+            Start::Published(start) => start.packed(context, &mut rng)?,
             Start::KMeans => {
                 let labels = k_means(context.data, context.template.experts.len(), &mut rng);
                 layout.pack(&from_partition(context, &labels, &mut rng))

@@ -5,6 +5,7 @@ use super::file::Model;
 use super::input_law::InputLaw;
 use super::lattice::draw_counts;
 use super::parameters::{Expert, ExpertGate};
+use crate::error::{Error, Result};
 use crate::num::lanes::{Kernel, Lanes, Octet, Simd, WIDTH, affine, dispatch};
 use crate::num::vector_math::{cos_turn, exp, ln_normal};
 use crate::rng::Stream;
@@ -42,6 +43,46 @@ pub fn draw_sample(model: &Model, first: usize, rows: usize, stream: &Stream) ->
         draw.one_by_one();
     }
     Data::from_parts(columns, responses, None)
+}
+
+/// [`draw_sample`], bit for bit, and the label of each row: the expert that made it.
+///
+/// The label is read from the same address as the row; where the uniform falls on
+/// the border between two experts up to rounding, the response decides.
+///
+/// # Errors
+/// [`Error::Value`] for a lattice, whose cells have counts and no labels.
+pub fn draw_labelled_sample(
+    model: &Model,
+    first: usize,
+    rows: usize,
+    stream: &Stream,
+) -> Result<(Data, Vec<usize>)> {
+    if model.input.is_lattice() {
+        return Err(Error::value(
+            "input.lattice",
+            "a sample of counts has no labels",
+        ));
+    }
+    let data = draw_sample(model, first, rows, stream);
+    let mut x = vec![0.0; data.dimension()];
+    let mut law = model.parameters.conditional(&x);
+    let labels = (0..rows).map(|i| {
+        let y = data.read_row(i, &mut x);
+        model.parameters.conditional_into(&x, &mut law);
+        let address = (first + i) as u64;
+        let noise = stream.standard_normal(address, 1);
+        let miss = |k: usize| (law.means[k] + law.variances[k].sqrt() * noise - y).abs();
+        let chosen = choose(&law.log_weights, stream.uniform_pair(address, 0)[0]);
+        match miss(chosen) <= 1e-9 * (1.0 + y.abs()) {
+            true => chosen,
+            false => (0..law.means.len())
+                .min_by(|&a, &b| miss(a).total_cmp(&miss(b)))
+                .expect("at least one expert"),
+        }
+    });
+    let labels = labels.collect();
+    Ok((data, labels))
 }
 
 /// Samples to be drawn, and where to.

@@ -113,6 +113,26 @@ impl Point {
         self.normalise(parameters)
     }
 
+    /// Moves to observation (x, y) of known label z and returns the complete-data
+    /// log-density log w_z(x) + log N(y; m_z, v_z), -inf for a dropped expert.
+    ///
+    /// The label takes the place of the responsibilities (1 for z, 0 elsewhere);
+    /// with that every formula of this file is the complete data's.
+    #[inline]
+    pub fn observe_labelled(
+        &mut self,
+        parameters: &Parameters,
+        x: &[f64],
+        y: f64,
+        label: usize,
+    ) -> f64 {
+        self.observe(parameters, x, y);
+        for (i, atom) in self.atoms.iter_mut().enumerate() {
+            atom.responsibility = f64::from(u8::from(i == label));
+        }
+        self.atoms[label].log_joint
+    }
+
     fn select(&mut self, parameters: &Parameters) {
         for (score, atom) in self.scores.iter_mut().zip(&self.atoms) {
             *score = atom.selection;
@@ -260,6 +280,15 @@ impl Parameters {
         gradient: &mut [f64],
     ) -> f64 {
         let log_density = point.observe(self, x, y);
+        self.score_at(layout, point, x, gradient);
+        log_density
+    }
+
+    /// The gradient at the observation that `point` stands at.
+    ///
+    /// # Shapes
+    /// `x`: d; `gradient`: the layout's length.
+    pub fn score_at(&self, layout: &super::Layout, point: &Point, x: &[f64], gradient: &mut [f64]) {
         gradient.fill(0.0);
         let dimension = x.len();
         for (i, (atom, expert)) in point.atoms.iter().zip(&self.experts).enumerate() {
@@ -283,6 +312,5 @@ impl Parameters {
                 gradient[intercept] = score;
             }
         }
-        log_density
     }
 }

@@ -155,6 +155,9 @@ pub enum Curve {
     /// n^(-1/4)
     #[serde(rename = "n^-0.25")]
     Quartic,
+    /// n^(-1/6)
+    #[serde(rename = "n^-(1/6)")]
+    Sixth,
     /// n^(-1/8)
     #[serde(rename = "n^-0.125")]
     Eighth,
@@ -178,6 +181,7 @@ impl Curve {
         match self {
             Curve::Parametric => n.powf(-0.5),
             Curve::Quartic => n.powf(-0.25),
+            Curve::Sixth => n.powf(-1.0 / 6.0),
             Curve::Eighth => n.powf(-0.125),
             Curve::Twelfth => n.powf(-1.0 / 12.0),
             Curve::Linear => 1.0 / n,
@@ -191,6 +195,7 @@ impl Curve {
         match self {
             Curve::Parametric => "n^(−1/2)",
             Curve::Quartic => "n^(−1/4)",
+            Curve::Sixth => "n^(−1/6)",
             Curve::Eighth => "n^(−1/8)",
             Curve::Twelfth => "n^(−1/12)",
             Curve::Linear => "n^(−1)",

@@ -23,7 +23,7 @@ use ndarray::{Array1, Array2};
 pub struct Regularity {
     /// Free parameters P.
     pub parameters: usize,
-    /// E_X int p score score' dy over all packed coordinates. Shape: layout.
+    /// The information of one row over all packed coordinates. Shape: layout.
     pub information: Array2<f64>,
     /// Cramer-Rao bounds of n Var, one per packed coordinate; NaN where a
     /// coordinate is fixed or the information is singular. Shape: layout.
@@ -39,13 +39,13 @@ const PANELS: usize = 48;
 const LATTICE: usize = 4096;
 
 impl Regularity {
-    /// Computes P and the information at `truth` by quadrature.
-    pub fn at(truth: &Model, bounds: &Bounds) -> Self {
+    /// P and the bounds for an estimator whose information at `truth` is
+    /// `information`. Shape: layout.
+    pub fn new(truth: &Model, bounds: &Bounds, information: Array2<f64>) -> Self {
         let layout = truth.parameters.layout();
         let free: Vec<usize> = (0..layout.len())
             .filter(|&j| !bounds.is_pinned(j))
             .collect();
-        let information = fisher_information(truth);
         Regularity {
             parameters: bounds.dimension(),
             bounds: inverse_diagonal(&information, &free),
@@ -120,8 +120,7 @@ pub(super) fn inverse_diagonal(matrix: &Array2<f64>, free: &[usize]) -> Vec<f64>
 
 /// E_X int p(y|x) score score' dy in packed coordinates.
 ///
-/// d = 1: composite Gauss-Legendre between kinks; grid: exact; d > 1: a
-/// Kronecker lattice of 4096 points.
+/// The rule over x is that of [`over_inputs`].
 pub fn fisher_information(model: &Model) -> Array2<f64> {
     let parameters = &model.parameters;
     let layout = parameters.layout();
@@ -145,21 +144,36 @@ pub fn fisher_information(model: &Model) -> Array2<f64> {
             }
         }
     };
+    over_inputs(model, &mut add);
+    for a in 0..size {
+        for b in 0..a {
+            information[[b, a]] = information[[a, b]];
+        }
+    }
+    information
+}
+
+/// Calls `visit(x, weight)` at the nodes of a rule for E_X, which takes in the
+/// kinks of the model along a line.
+///
+/// d = 1: composite Gauss-Legendre between kinks; grid: exact; d > 1: a
+/// Kronecker lattice of 4096 points.
+pub(super) fn over_inputs(model: &Model, mut visit: impl FnMut(&[f64], f64)) {
     match &model.input {
         InputLaw::Grid { points, .. } => {
             for x in points {
-                add(x, 1.0 / points.len() as f64);
+                visit(x, 1.0 / points.len() as f64);
             }
         }
-        law if law.dimension() == 0 => add(&[], 1.0),
+        law if law.dimension() == 0 => visit(&[], 1.0),
         law if law.dimension() == 1 => {
             let density = input_density(law);
-            let breaks = breaks_along_a_line(law, &[parameters]);
+            let breaks = breaks_along_a_line(law, &[&model.parameters]);
             let width = breaks[breaks.len() - 1] - breaks[0];
             for pair in breaks.windows(2) {
                 let share = (pair[1] - pair[0]) / width;
                 let panels = (share * PANELS as f64).ceil().max(1.0) as usize;
-                gauss_legendre(pair[0], pair[1], panels, |x, w| add(&[x], w * density(x)));
+                gauss_legendre(pair[0], pair[1], panels, |x, w| visit(&[x], w * density(x)));
             }
         }
         law => {
@@ -170,16 +184,10 @@ pub fn fisher_information(model: &Model) -> Array2<f64> {
             for k in 0..LATTICE {
                 lattice.point(k, &shift, &mut u);
                 law.at_uniforms(&u, &mut x);
-                add(&x, 1.0 / LATTICE as f64);
+                visit(&x, 1.0 / LATTICE as f64);
             }
         }
     }
-    for a in 0..size {
-        for b in 0..a {
-            information[[b, a]] = information[[a, b]];
-        }
-    }
-    information
 }
 
 /// Calls `visit(x, weight)` at the nodes of the composite 5-point rule.

@@ -2,9 +2,7 @@
 
 use crate::backend::Cpu;
 use crate::error::{Error, Result};
-use crate::fit::{
-    self, Centre, Limits, Method, NewtonOptions, Options, Outcome, Start, StartContext,
-};
+use crate::fit::{self, Centre, Limits, Method, Options, Outcome, Start, StartContext};
 use crate::model::{
     Data, Expert, ExpertGate, ExpertKind, Gate, GateKind, InputLaw, Model, Parameters, Selection,
     VarianceStructure,
@@ -133,7 +131,7 @@ impl DataTruth {
             max_iterations: 500,
             gain: 1e-3,
             pilot_rows: None,
-            newton: NewtonOptions::default(),
+            ..Options::default()
         };
         let stream = |k: usize| Stream::named(self.seed, "truth", 0, Purpose::Start(k as u32));
         let result = fit::fit(&Cpu::new(), context, &starts, stream, &options)?;

@@ -9,8 +9,10 @@
 
 pub mod claim;
 pub mod column;
+pub mod complete_information;
 pub mod constants;
 pub mod data;
+mod estimate;
 pub mod inverse;
 mod judge;
 pub mod plan;

@@ -1,10 +1,12 @@
 //! A study's cells, named.
 
 use super::column::Loss;
-use super::constants::Regularity;
+use super::complete_information::complete_information;
+use super::constants::{Regularity, fisher_information};
 use super::data::FittedTruth;
 use super::study::{
-    Admission, Family, Fit, FitVariant, MOST_ROWS, Precision, Replicates, Study, Truth, join,
+    Admission, Family, Fit, FitVariant, Labels, MOST_ROWS, Precision, Replicates, Study, Truth,
+    join,
 };
 use crate::error::{Error, Result, read_text};
 use crate::fit::{Bounds, Start};
@@ -283,7 +285,11 @@ impl PlannedTruth {
         // Of the truth's own structure, whatever is fitted.
         let layout = own.parameters.layout();
         let own_bounds = limits.bounds_around(&layout, &layout.pack(&own.parameters));
-        let regularity = Regularity::at(&own, &own_bounds);
+        let information = match fit.labels {
+            Labels::Hidden => fisher_information(&own),
+            Labels::Known => complete_information(&own),
+        };
+        let regularity = Regularity::new(&own, &own_bounds, information);
         Ok(PlannedTruth {
             name: name.to_string(),
             model,
@@ -313,8 +319,8 @@ fn design_hash(study: &Study, truth: &str) -> String {
         record_parameters: bool,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         record_standard_errors: bool,
-        #[serde(skip_serializing_if = "Admission::is_default")]
-        admit: Admission,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        admit: Option<Admission>,
         claims: &'a [super::claim::Claim],
     }
     let design = Design {
@@ -327,7 +333,7 @@ fn design_hash(study: &Study, truth: &str) -> String {
         losses: &study.losses,
         record_parameters: study.record_parameters,
         record_standard_errors: study.record_standard_errors,
-        admit: study.admit,
+        admit: (study.admit != Admission::default()).then_some(study.admit),
         claims: &study.claim,
     };
     digest(&design)

@@ -2,19 +2,20 @@
 
 use super::column::Loss;
 use super::constants::inverse_diagonal;
+use super::estimate::{Estimated, estimate, is_success};
 use super::plan::{Cell, Plan, PlannedTruth};
 use super::row::{Row, RowFile, StartOutcome};
 use super::study::Study;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::fit::{self, Bounds, MultiStart, StartContext};
+use crate::fit::{Bounds, MultiStart};
 use crate::loss::alignment::aligned;
 use crate::loss::coordinate::cell_error;
 use crate::loss::density::{DensityDistance, Effort, density_distance};
 use crate::loss::divergence::Wanted;
 use crate::loss::selection::selection_error;
 use crate::loss::voronoi::voronoi_loss;
-use crate::model::{Data, Parameters, draw_sample};
+use crate::model::{Data, Parameters};
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -201,39 +202,24 @@ pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
     let study = &plan.study;
     let truth = &plan.truths[cell.truth];
     let stream = |name: &str, purpose: Purpose| Stream::named(study.seed, name, replicate, purpose);
-    let rows = cell.n as usize;
-    let data = draw_sample(
-        &truth.model,
-        0,
-        rows,
-        &stream(&cell.data_name, Purpose::Data),
-    );
-    let context = StartContext {
-        template: &truth.template,
-        truth: Some(&truth.template),
-        data: &data,
-        bounds: &truth.bounds,
-    };
+    let data = stream(&cell.data_name, Purpose::Data);
     let start = |k: usize| stream(&cell.name, Purpose::Start(k as u32));
-    let outcomes = fit::fit(
-        &Cpu::new(),
-        context,
-        &cell.starts,
-        start,
-        &truth.fit.options(),
-    )?;
-    let row = row_of(plan, cell, replicate, &data, &outcomes, clock)?;
-    Ok(Replay { row, outcomes })
+    let estimated = estimate(truth, cell, &data, start)?;
+    let row = row_of(plan, cell, replicate, &estimated, clock)?;
+    Ok(Replay {
+        row,
+        outcomes: estimated.outcomes,
+    })
 }
 
 fn row_of(
     plan: &Plan,
     cell: &Cell,
     replicate: u64,
-    data: &Data,
-    outcomes: &MultiStart,
+    estimated: &Estimated,
     clock: Instant,
 ) -> Result<Row> {
+    let Estimated { data, outcomes, .. } = estimated;
     let study = &plan.study;
     let truth = &plan.truths[cell.truth];
     let best = outcomes.best();
@@ -279,7 +265,7 @@ fn row_of(
         replicate,
         n: cell.n,
         stop: best.stop.name().to_string(),
-        converged: best.stop.is_converged(),
+        converged: is_success(truth, &best.stop),
         detail: if detail == best.stop.name() {
             String::new()
         } else {
@@ -293,7 +279,7 @@ fn row_of(
         scaled_score: best.scaled_score,
         on_bound: on_bound.join(" "),
         log_likelihood: best.log_likelihood,
-        log_likelihood_truth: Cpu::new().log_likelihood(&truth.model.parameters, data),
+        log_likelihood_truth: estimated.log_likelihood_truth,
         losses,
         information_distance: truth.regularity.information_distance(&fitted, cell.n),
         parameters,

@@ -5,7 +5,7 @@ use super::claim::{Claim, Constant};
 use super::column::Loss;
 use super::data::DataTruth;
 use crate::error::{Error, Result, parse_toml, read_text};
-use crate::fit::{Limits, Method, NewtonOptions, Options, Start};
+use crate::fit::{GainMeasure, GateStep, Limits, Method, NewtonOptions, Options, Polish, Start};
 use crate::model::{ExpertGate, GateKind, Model, Response, Weights};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -42,10 +42,10 @@ pub struct Study {
     #[serde(default = "yes")]
     pub record_parameters: bool,
     /// Whether rows hold standard errors from the observed information.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub record_standard_errors: bool,
     /// Which fits count.
-    #[serde(default, skip_serializing_if = "Admission::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub admit: Admission,
     /// Where the data-generating mixture comes from.
     pub truth: Truth,
@@ -68,8 +68,8 @@ fn yes() -> bool {
     true
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Which fits enter means.
@@ -82,12 +82,6 @@ pub enum Admission {
     /// Any fit with at least the truth's likelihood: all that the proof of a
     /// density rate asks of an estimator (`docs/theory.md`, 3).
     AboveTruth,
-}
-
-impl Admission {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Admission::Certified
-    }
 }
 
 /// A number of replicates, or the precision that decides it.
@@ -263,10 +257,27 @@ pub enum Family {
     Router,
 }
 
-impl Family {
-    fn is_own(&self) -> bool {
-        *self == Family::Own
-    }
+/// What follows the method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolishKind {
+    /// Newton to a certified maximum.
+    #[default]
+    Newton,
+    /// Nothing: the estimate is where the method's own rule stops it, and such a
+    /// stop is a success.
+    None,
+}
+
+/// Whether the estimator sees which expert made each row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Labels {
+    /// As in life.
+    #[default]
+    Hidden,
+    /// The oracle of `docs/theory.md`, 3.
+    Known,
 }
 
 /// A named set of starting points; the best outcome is the estimate.
@@ -284,7 +295,7 @@ pub struct StartSet {
 #[serde(deny_unknown_fields)]
 pub struct Fit {
     /// What is fitted.
-    #[serde(default, skip_serializing_if = "Family::is_own")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub family: Family,
     /// The method before the polish.
     pub method: Method,
@@ -292,6 +303,21 @@ pub struct Fit {
     pub max_iterations: usize,
     /// It stops when an iteration gains less log-likelihood.
     pub gain: f64,
+    /// The unit of `gain`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gain_measure: GainMeasure,
+    /// How far the gate goes in one iteration of expectation maximisation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gate_step: GateStep,
+    /// What follows the method.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub polish: PolishKind,
+    /// Most iterations of the polish; absent: [`NewtonOptions::default`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polish_iterations: Option<usize>,
+    /// What the estimator is told of the experts that made the rows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Labels,
     /// See [`Options::pilot_rows`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pilot_rows: Option<usize>,
@@ -329,8 +355,22 @@ impl Fit {
             method: self.method,
             max_iterations: self.max_iterations,
             gain: self.gain,
+            gain_measure: self.gain_measure,
+            gate_step: self.gate_step,
             pilot_rows: self.pilot_rows,
-            newton: NewtonOptions::default(),
+            polish: match self.polish {
+                PolishKind::Newton => Polish::Newton(self.newton()),
+                PolishKind::None => Polish::None,
+            },
+        }
+    }
+
+    /// The polish, where there is one.
+    pub fn newton(&self) -> NewtonOptions {
+        let standard = NewtonOptions::default();
+        NewtonOptions {
+            max_iterations: self.polish_iterations.unwrap_or(standard.max_iterations),
+            ..standard
         }
     }
 }

@@ -1,0 +1,82 @@
+//! One sample, one estimator: what a replicate computes before it is measured.
+
+use super::plan::{Cell, PlannedTruth};
+use super::study::{Labels, PolishKind};
+use crate::backend::{Backend, Cpu, Labelled};
+use crate::error::Result;
+use crate::fit::{self, MultiStart, StartContext, Stop};
+use crate::model::{Data, draw_labelled_sample, draw_sample};
+use crate::rng::Stream;
+
+/// A sample and what the estimator made of it.
+pub(super) struct Estimated {
+    /// The sample.
+    pub data: Data,
+    /// Every start's outcome.
+    pub outcomes: MultiStart,
+    /// The log-likelihood of the truth, of the kind that the outcomes have.
+    pub log_likelihood_truth: f64,
+}
+
+/// Draws the sample of a cell's replicate and fits it. `start(k)` is the stream of
+/// start k.
+///
+/// # Errors
+/// As [`fit::fit`] and [`fit::labelled_maximum`].
+pub(super) fn estimate(
+    truth: &PlannedTruth,
+    cell: &Cell,
+    data: &Stream,
+    start: impl Fn(usize) -> Stream,
+) -> Result<Estimated> {
+    let rows = cell.n as usize;
+    match truth.fit.labels {
+        Labels::Hidden => {
+            let data = draw_sample(&truth.model, 0, rows, data);
+            let context = context(truth, &data);
+            let options = truth.fit.options();
+            let outcomes = fit::fit(&Cpu::new(), context, &cell.starts, start, &options)?;
+            let log_likelihood_truth = Cpu::new().log_likelihood(&truth.model.parameters, &data);
+            Ok(Estimated {
+                data,
+                outcomes,
+                log_likelihood_truth,
+            })
+        }
+        Labels::Known => {
+            let (data, labels) = draw_labelled_sample(&truth.model, 0, rows, data)?;
+            let context = context(truth, &data);
+            let newton = truth.fit.newton();
+            let from = |(k, s): (usize, &fit::Start)| {
+                let from = s.parameters(context, &start(k))?;
+                fit::labelled_maximum(&data, &labels, &from, &truth.bounds, newton)
+            };
+            let outcomes = cell.starts.iter().enumerate().map(from);
+            let outcomes = MultiStart::new(outcomes.collect::<Result<_>>()?);
+            let experts = truth.own.parameters.experts.len();
+            let log_likelihood_truth = Labelled::new(&data, &labels, experts)?
+                .log_likelihood(&truth.own.parameters, &data);
+            Ok(Estimated {
+                data,
+                outcomes,
+                log_likelihood_truth,
+            })
+        }
+    }
+}
+
+fn context<'a>(truth: &'a PlannedTruth, data: &'a Data) -> StartContext<'a> {
+    StartContext {
+        template: &truth.template,
+        truth: Some(&truth.template),
+        data,
+        bounds: &truth.bounds,
+    }
+}
+
+/// True if a fit ended as its estimator is meant to: at a certified maximum, or,
+/// where nothing follows the method, by the method's own rule.
+pub(super) fn is_success(truth: &PlannedTruth, stop: &Stop) -> bool {
+    let by_rule = truth.fit.polish == PolishKind::None && *stop == Stop::SmallGain;
+    stop.is_converged() || by_rule
+}
