@@ -122,6 +122,7 @@ impl Row {
         match study.admit {
             Admission::Certified => self.converged,
             Admission::AboveTruth => self.converged || self.likelihood_ratio() >= 0.0,
+            Admission::Any => self.log_likelihood.is_finite(),
         }
     }
 

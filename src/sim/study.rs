@@ -82,6 +82,9 @@ pub enum Admission {
     /// Any fit with at least the truth's likelihood: all that the proof of a
     /// density rate asks of an estimator (`docs/theory.md`, 3).
     AboveTruth,
+    /// Any fit with a finite likelihood: for studies of where an estimator goes
+    /// when no certificate exists.
+    Any,
 }
 
 /// A number of replicates, or the precision that decides it.
