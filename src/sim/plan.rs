@@ -238,10 +238,14 @@ impl PlannedTruth {
             },
             input: model.input.clone(),
         };
-        let template = match fit.copies.as_slice() {
+        let mut template = match fit.copies.as_slice() {
             [] => own.parameters.clone(),
             copies => own.parameters.split(copies).map_err(|e| e.under("fit"))?,
         };
+        if let Some(top_k) = fit.top_k {
+            template.gate.top_k = Some(top_k);
+            template.validate().map_err(|e| e.under("fit"))?;
+        }
         for loss in &study.losses {
             if let Some(voronoi) = loss.voronoi(own.parameters.gate.kind) {
                 crate::loss::voronoi::voronoi_loss(voronoi, &template, &own)

@@ -328,6 +328,9 @@ pub struct Fit {
     /// truth of the fit is then [`crate::model::Parameters::split`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<usize>,
+    /// How many experts the fitted gate keeps; absent: as many as the truth's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
     /// Starting points, where the grid has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<Start>,
