@@ -60,13 +60,13 @@ pub struct DistillationOptions {
 }
 
 impl DistillationOptions {
-    /// Defaults for the rest: batches of 16 rows, gamma = (1 + t)^-0.6, the last
+    /// Defaults for the rest: batches of 32 rows, gamma = (1 + t)^-0.6, the last
     /// three quarters averaged.
     pub fn new(schedule: Schedule, loss: DistillationLoss) -> Self {
         DistillationOptions {
             schedule,
             loss,
-            batch_rows: 16,
+            batch_rows: 32,
             step_scale: 1.0,
             step_exponent: 0.6,
             averaged_share: 0.75,
