@@ -11,6 +11,7 @@
 
 mod bounds;
 mod chart;
+mod distillation;
 mod em;
 mod gate_maximum;
 mod gradient;
@@ -20,9 +21,13 @@ mod newton;
 mod outcome;
 mod published;
 mod quadratic;
+mod schedule;
 mod start;
 
 pub use bounds::{Bounds, Centre, Limits};
+pub use distillation::{
+    DistillationLoss, DistillationOptions, Distilled, distil, undistilled_router,
+};
 pub use em::{EmOptions, GainMeasure, GateStep, expectation_maximisation};
 pub use gradient::{GradientOptions, quasi_newton};
 pub use labelled::labelled_maximum;
@@ -32,4 +37,5 @@ pub use outcome::{Effort, Outcome, Stop};
 pub use published::{
     Assignment, CopyWeight, NoiseDraws, PublishedStart, ShrinkingNoise, StartingVariance,
 };
+pub use schedule::Schedule;
 pub use start::{Start, StartContext};

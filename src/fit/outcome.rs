@@ -42,6 +42,8 @@ pub enum Stop {
     },
     /// There are not more rows than parameters.
     TooFewRows,
+    /// A stochastic estimator has seen every row once; nothing was certified.
+    PassCompleted,
 }
 
 impl Stop {
@@ -63,6 +65,7 @@ impl Stop {
             Stop::NonFinite { .. } => "NonFinite",
             Stop::Singular { .. } => "Singular",
             Stop::TooFewRows => "TooFewRows",
+            Stop::PassCompleted => "PassCompleted",
         }
     }
 }
