@@ -1,5 +1,6 @@
 //! One estimator run, and many.
 
+use super::boundary;
 use super::bounds::Bounds;
 use super::em::{EmOptions, expectation_maximisation};
 use super::gradient::{GradientOptions, quasi_newton};
@@ -85,7 +86,7 @@ pub fn maximise(
         let first = maximise(backend, &head, start, bounds, options);
         // A pilot that did not end at a maximum says nothing about where one is.
         if first.stop.is_converged() {
-            let mut outcome = polish(backend, data, &first.parameters, bounds, options.newton);
+            let mut outcome = finish(backend, data, &first.parameters, bounds, options);
             outcome.effort += first.effort;
             return outcome;
         }
@@ -110,10 +111,22 @@ pub fn maximise(
     if matches!(near.stop, Stop::NonFinite { .. } | Stop::Singular { .. }) {
         return near;
     }
-    let mut outcome = polish(backend, data, &near.parameters, bounds, options.newton);
+    let mut outcome = finish(backend, data, &near.parameters, bounds, options);
     outcome.effort += near.effort;
     outcome.effort += spent;
     outcome
+}
+
+/// The polish, then the search along the boundaries of a top-K mixture.
+fn finish(
+    backend: &dyn Backend,
+    data: &Data,
+    near: &Parameters,
+    bounds: &Bounds,
+    options: &Options,
+) -> Outcome {
+    let polished = polish(backend, data, near, bounds, options.newton);
+    boundary::search(backend, data, bounds, options.newton, polished)
 }
 
 /// The outcomes of several starts.
@@ -215,7 +228,7 @@ fn polish_distinct(
                 effort: Effort::default(),
                 ..outcomes[j].clone()
             },
-            None => polish(backend, data, &pilots[k].parameters, bounds, options.newton),
+            None => finish(backend, data, &pilots[k].parameters, bounds, options),
         };
         outcome.effort += pilots[k].effort;
         outcomes.push(outcome);

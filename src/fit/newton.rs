@@ -104,13 +104,16 @@ struct Kinks<'a> {
 
 impl<'a> Kinks<'a> {
     fn new(parameters: &Parameters, data: &'a Data) -> Self {
-        let at_zero_means = matches!(
-            parameters.gate.kind,
-            GateKind::Competition {
-                response: Response::Absolute,
-                ..
-            }
-        );
+        // A kept mean is zero only where all dropped ones are: top-K has no such
+        // kinks, they lie behind jumps.
+        let at_zero_means = !parameters.is_sparse()
+            && matches!(
+                parameters.gate.kind,
+                GateKind::Competition {
+                    response: Response::Absolute,
+                    ..
+                }
+            );
         let experts = parameters.experts.iter().enumerate();
         let kinked = experts.filter(|(_, e)| at_zero_means || e.kind == ExpertKind::Relu);
         Kinks {

@@ -12,6 +12,21 @@ pub enum Stop {
     /// As [`Stop::Converged`], at a kink of the likelihood: zero lies, within
     /// tolerance, in the convex hull of the scores around the point.
     ConvergedAtKink,
+    /// As [`Stop::Converged`], of a top-K mixture whose selection is about to
+    /// change: where the log-likelihood jumps, or bends.
+    ///
+    /// * The score is that on the cell of parameters at which every row keeps its
+    ///   selection, and on the faces of this polyhedron that it presses against
+    ///   (an observation at which two experts nearly tie): the Newton step on it
+    ///   is shorter than the tolerance, and the likelihood concave along those
+    ///   faces. The likelihood at the observation itself is that of a limit from
+    ///   this side.
+    /// * No boundary alone, moved by up to max(16, n^(1/2)) observations either
+    ///   way, and all parameters with it, makes the likelihood larger: as far as
+    ///   its second-order expansion with an allowance for the third order tells,
+    ///   and by climbs in every cell where that leaves a hope. Rows that lose more
+    ///   than 100 together are not passed.
+    ConvergedAtJump,
     /// The last gain was below tolerance; nothing was certified (EM and
     /// gradient steps before the polish).
     SmallGain,
@@ -47,7 +62,10 @@ pub enum Stop {
 impl Stop {
     /// True if the maximum is certified.
     pub fn is_converged(&self) -> bool {
-        matches!(self, Stop::Converged | Stop::ConvergedAtKink)
+        matches!(
+            self,
+            Stop::Converged | Stop::ConvergedAtKink | Stop::ConvergedAtJump
+        )
     }
 
     /// The reason in one word, as it stands in a row.
@@ -55,6 +73,7 @@ impl Stop {
         match self {
             Stop::Converged => "Converged",
             Stop::ConvergedAtKink => "ConvergedAtKink",
+            Stop::ConvergedAtJump => "ConvergedAtJump",
             Stop::SmallGain => "SmallGain",
             Stop::MaxIterations => "MaxIterations",
             Stop::NoAscent => "NoAscent",

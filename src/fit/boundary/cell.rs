@@ -1,0 +1,225 @@
+//! Cells of the parameter set on which every row keeps its selection.
+//!
+//! On one input the rows, in the order of x, fall into segments of one selection
+//! T. A row keeps it as long as every kept expert i scores above every dropped
+//! expert j, which is affine in the parameters:
+//!
+//! ```text
+//! router, increasing response    score_i(x) - score_j(x) >= 0
+//! even response (|t|, t^2 / 2)   sign_i m_i(x) - m_j(x) >= 0  and  sign_i m_i(x) + m_j(x) >= 0
+//! ```
+//!
+//! with sign_i the sign of the kept mean. The differences are affine in x as
+//! well, so a segment obeys if its two end rows do, and the cell is a polyhedron
+//! with a few faces for each segment, whatever n is.
+
+use super::program::HalfSpace;
+use crate::model::{
+    Coordinate, Data, ExpertKind, Gate, GateKind, Layout, Parameters, Response, Selection,
+};
+use ndarray::Array1;
+
+/// A boundary keeps this share of the distance between two observations away from
+/// both: the supremum over a cell may lie on its open end, and this is how close
+/// a fit goes.
+const INSET: f64 = 1e-8;
+/// But at least this share of the largest |x|, so that rounding moves no row
+/// across; observations closer than a few of these are not separated.
+const RESOLUTION: f64 = 1e-12;
+
+/// The rows in the order of their one input.
+pub(super) struct Line {
+    /// Shape: n.
+    order: Vec<usize>,
+    /// In ascending order. Shape: n.
+    x: Vec<f64>,
+    resolution: f64,
+}
+
+impl Line {
+    pub(super) fn new(data: &Data) -> Self {
+        let column = data.column(0);
+        let mut order: Vec<usize> = (0..data.len()).collect();
+        order.sort_by(|&a, &b| column[a].total_cmp(&column[b]));
+        let x: Vec<f64> = order.iter().map(|&row| column[row]).collect();
+        let largest = x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        Line {
+            order,
+            x,
+            resolution: RESOLUTION * largest.max(f64::MIN_POSITIVE),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The row of the data at a place in the order.
+    pub(super) fn row(&self, place: usize) -> usize {
+        self.order[place]
+    }
+
+    /// True if a boundary fits between the places `end - 1` and `end`.
+    pub(super) fn separates(&self, end: usize) -> bool {
+        self.x[end] - self.x[end - 1] > 4.0 * self.resolution
+    }
+
+    /// How far a boundary stays from the observations at `end - 1` and `end`.
+    fn inset(&self, end: usize) -> f64 {
+        match end == 0 || end == self.len() {
+            true => self.resolution,
+            false => (INSET * (self.x[end] - self.x[end - 1])).max(self.resolution),
+        }
+    }
+}
+
+/// What is kept along a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Regime {
+    /// T as marks. Shape: N.
+    pub(super) kept: Vec<bool>,
+    /// True for a kept expert whose mean is positive, where the response is even;
+    /// else false. Shape: N.
+    positive: Vec<bool>,
+}
+
+/// A run of neighbouring rows under one regime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) regime: Regime,
+    /// The place after the last row.
+    pub(super) end: usize,
+}
+
+/// Which segment every row belongs to; at least one segment, none empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) segments: Vec<Segment>,
+}
+
+/// True if the cells of this mixture are polyhedra over one input: top-K, and
+/// selection by a router's score or by linear experts' means.
+pub(super) fn has_polyhedral_cells(parameters: &Parameters, data: &Data) -> bool {
+    let experts = &parameters.experts;
+    let affine = match parameters.gate.kind {
+        GateKind::Competition { .. } => experts.iter().all(|e| e.is_linear()),
+        // A ReLU has kinks inside the cells.
+        GateKind::Softmax | GateKind::Sigmoid => experts.iter().all(|e| e.kind != ExpertKind::Relu),
+        // Its selection does not depend on the input: there is no boundary.
+        GateKind::Constant => false,
+    };
+    parameters.is_sparse() && affine && data.dimension() == 1 && !data.is_empty()
+}
+
+fn has_even_response(gate: &Gate) -> bool {
+    matches!(
+        gate.kind,
+        GateKind::Competition {
+            response: Response::Absolute | Response::Square,
+            ..
+        }
+    )
+}
+
+impl Cell {
+    /// The cell of `parameters`.
+    pub(super) fn at(parameters: &Parameters, line: &Line) -> Self {
+        let even = has_even_response(&parameters.gate);
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut means = vec![0.0; parameters.experts.len()];
+        for (place, &x) in line.x.iter().enumerate() {
+            for (mean, expert) in means.iter_mut().zip(&parameters.experts) {
+                *mean = expert.mean(&[x]);
+            }
+            let kept = parameters.selection(&[x], &means);
+            let positive = kept.iter().zip(&means);
+            let regime = Regime {
+                positive: positive.map(|(&k, &m)| even && k && m > 0.0).collect(),
+                kept,
+            };
+            match segments.last_mut() {
+                Some(last) if last.regime == regime => last.end = place + 1,
+                _ => segments.push(Segment {
+                    regime,
+                    end: place + 1,
+                }),
+            }
+        }
+        Cell { segments }
+    }
+
+    /// Number of boundaries between segments.
+    pub(super) fn boundaries(&self) -> usize {
+        self.segments.len() - 1
+    }
+
+    /// First and last place at which a boundary may lie: its segments keep a row.
+    pub(super) fn range(&self, boundary: usize) -> [usize; 2] {
+        let before = match boundary {
+            0 => 0,
+            b => self.segments[b - 1].end,
+        };
+        [before + 1, self.segments[boundary + 1].end - 1]
+    }
+
+    /// The cell with one boundary moved.
+    pub(super) fn with_boundary(&self, boundary: usize, end: usize) -> Self {
+        let mut moved = self.clone();
+        moved.segments[boundary].end = end;
+        moved
+    }
+
+    /// The faces, as half-spaces of packed parameters.
+    pub(super) fn faces(
+        &self,
+        parameters: &Parameters,
+        layout: &Layout,
+        line: &Line,
+    ) -> Vec<HalfSpace> {
+        let even = has_even_response(&parameters.gate);
+        let score = |i: usize, x: f64| score_form(parameters, layout, i, x);
+        let mut faces = Vec::new();
+        let mut start = 0;
+        for Segment { regime, end } in &self.segments {
+            // Ties lie at least an inset beyond the end rows.
+            let left = line.x[start] - line.inset(start);
+            let right = line.x[end - 1] + line.inset(*end);
+            start = *end;
+            let marks = regime.kept.iter().enumerate();
+            let kept = marks.clone().filter(|(_, kept)| **kept).map(|(i, _)| i);
+            for i in kept {
+                let dropped = marks.clone().filter(|(_, kept)| !**kept).map(|(j, _)| j);
+                for (j, x) in dropped.flat_map(|j| [(j, left), (j, right)]) {
+                    let (own, other) = (score(i, x), score(j, x));
+                    let normals = match (even, regime.positive[i]) {
+                        (false, _) => vec![own - other],
+                        (true, true) => vec![&own - &other, own + other],
+                        (true, false) => vec![-&own - &other, other - own],
+                    };
+                    faces.extend(normals.into_iter().map(HalfSpace::through_origin));
+                }
+            }
+        }
+        faces
+    }
+}
+
+/// The score by which expert i is selected at x, as a linear form of the packed
+/// parameters.
+fn score_form(parameters: &Parameters, layout: &Layout, i: usize, x: f64) -> Array1<f64> {
+    let mut form = Array1::zeros(layout.len());
+    let by_router = parameters.gate.kind.is_router();
+    let with_intercept = !by_router || parameters.gate.selection == Selection::Score;
+    let (slope, intercept) = match by_router {
+        true => (Coordinate::GateSlope(i, 0), Coordinate::GateIntercept(i)),
+        false => (Coordinate::Slope(i, 0), Coordinate::Intercept(i)),
+    };
+    for (j, coordinate) in layout.coordinates().iter().enumerate() {
+        if *coordinate == slope {
+            form[j] = x;
+        } else if *coordinate == intercept && with_intercept {
+            form[j] = 1.0;
+        }
+    }
+    form
+}

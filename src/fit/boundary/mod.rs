@@ -1,0 +1,392 @@
+//! The search along selection boundaries: maximum likelihood where it jumps.
+//!
+//! With K < N experts kept, the likelihood is smooth on cells of the parameter
+//! set, on which every row keeps its selection ([`cell`]), and jumps between
+//! them where the density jumps at a boundary. Newton stops at the first jump.
+//! From there, on one input, two moves alternate:
+//!
+//! ```text
+//! climb   to the maximum of the cell: Newton on a polyhedron     [`program`]
+//! move    one boundary over one or more observations: the log-likelihood of the
+//!         rows that change sides, and a quadratic model of all rows over the new
+//!         cell, say which places may be better                   [`exchange`]
+//!         climb there; keep the place if the exact likelihood is higher
+//! ```
+//!
+//! The likelihood of the change-point problem (Chernoff and Rubin 1956; Hinkley
+//! 1970) is profiled in the same way over the observations; here the boundary is
+//! tied to the experts. `docs/methods.md`, 4, has the certificate.
+
+mod cell;
+mod exchange;
+mod program;
+
+use super::bounds::Bounds;
+use super::newton::NewtonOptions;
+use super::outcome::{Outcome, Stop};
+use crate::backend::{Backend, Derivatives};
+use crate::model::{Data, Layout, Parameters};
+use cell::{Cell, Line, has_polyhedral_cells};
+use exchange::{Submixture, single};
+use program::{HalfSpace, Program, Solution, faces_of_the_box};
+
+/// Boundaries are tried over at least this many observations on either side, and
+/// over the square root of the sample size.
+const LEAST_WINDOW: usize = 16;
+/// A walk ends where the rows passed lose more than this together.
+const HOPELESS: f64 = 100.0;
+/// Share of a step's squared length by which a prediction may err at most.
+const WORST_ERROR: f64 = 0.25;
+/// Most moves of boundaries.
+const MAX_MOVES: usize = 60;
+/// Most places climbed without success from one point.
+const MAX_TRIES: usize = 64;
+/// Most Newton steps in one cell, and halvings of one.
+const MAX_STEPS: usize = 30;
+const MAX_HALVINGS: usize = 30;
+/// More segments than this are no order of the input.
+const MAX_SEGMENTS: usize = 32;
+
+/// Goes on from the end of a polish, which is returned as it is, but for the
+/// work counted, where the search does not apply (dense models, several inputs,
+/// selection by nonlinear experts) or finds nothing better than a certified
+/// maximum.
+///
+/// Otherwise stops with [`Stop::ConvergedAtJump`], or [`Stop::Converged`] inside
+/// a cell, or, uncertified, with the polish's own reason.
+pub(super) fn search(
+    backend: &dyn Backend,
+    data: &Data,
+    bounds: &Bounds,
+    options: NewtonOptions,
+    polished: Outcome,
+) -> Outcome {
+    let ended = matches!(polished.stop, Stop::NonFinite { .. } | Stop::TooFewRows);
+    if ended
+        || !polished.log_likelihood.is_finite()
+        || !has_polyhedral_cells(&polished.parameters, data)
+    {
+        return polished;
+    }
+    let layout = polished.parameters.layout();
+    let line = Line::new(data);
+    let mut search = Search {
+        backend,
+        data,
+        bounds,
+        options,
+        layout: &layout,
+        line: &line,
+        outcome: polished,
+    };
+    search.run();
+    search.outcome
+}
+
+struct Search<'a> {
+    backend: &'a dyn Backend,
+    data: &'a Data,
+    bounds: &'a Bounds,
+    options: NewtonOptions,
+    layout: &'a Layout,
+    line: &'a Line,
+    /// The polish's end, and the search's in the end.
+    outcome: Outcome,
+}
+
+/// The end of a climb in one cell.
+struct Peak {
+    cell: Cell,
+    packed: Vec<f64>,
+    derivatives: Derivatives,
+    scaled_score: f64,
+    end: PeakEnd,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PeakEnd {
+    /// A maximum with no selection about to change.
+    Inside,
+    /// A maximum where a boundary presses against an observation.
+    OnFace,
+    /// No maximum.
+    Uncertified,
+}
+
+/// A place for one boundary.
+struct Place {
+    cell: Cell,
+    /// The maximum there according to the model.
+    packed: Vec<f64>,
+    /// Observations passed.
+    distance: usize,
+    /// The gain that the model expects, plus what it may err.
+    hope: f64,
+}
+
+impl Search<'_> {
+    /// A gain in log-likelihood below this is none.
+    fn least_gain(&self) -> f64 {
+        0.1 * self.options.gain
+    }
+
+    fn run(&mut self) {
+        let was_certified = self.outcome.stop.is_converged();
+        let packed = self.layout.pack(&self.outcome.parameters);
+        let cell = self.cell(&packed);
+        if cell.segments.len() > MAX_SEGMENTS {
+            return;
+        }
+        let Some(mut peak) = self.climb(packed, cell) else {
+            return;
+        };
+        let least = LEAST_WINDOW.max(self.data.sample_size().sqrt().ceil() as usize);
+        let mut window = least;
+        let mut searched = false;
+        for _ in 0..MAX_MOVES {
+            let places = self.places(&peak, window);
+            match self.first_better(&peak, &places) {
+                Some((better, distance)) => {
+                    // The best place near the window's edge: look farther.
+                    if 2 * distance > window {
+                        window = (2 * window).min(self.line.len());
+                    }
+                    peak = better;
+                }
+                None => {
+                    searched = places.len() <= MAX_TRIES;
+                    break;
+                }
+            }
+        }
+        let gained = peak.derivatives.log_likelihood - self.outcome.log_likelihood;
+        if was_certified && gained <= self.least_gain() {
+            return;
+        }
+        // Rows that the segments do not describe would void the certificate.
+        let described = self.cell(&peak.packed) == peak.cell;
+        self.outcome.stop = match (searched && described, peak.end) {
+            (true, PeakEnd::Inside) => Stop::Converged,
+            (true, PeakEnd::OnFace) => Stop::ConvergedAtJump,
+            _ if was_certified => Stop::NoAscent,
+            _ => self.outcome.stop.clone(),
+        };
+        self.outcome.scaled_score = peak.scaled_score;
+        if gained > 0.0 {
+            self.outcome.parameters = self.parameters(&peak.packed);
+            self.outcome.log_likelihood = peak.derivatives.log_likelihood;
+            self.outcome.on_bound = self.bounds.at_bound(self.layout, &peak.packed);
+        }
+    }
+
+    fn parameters(&self, packed: &[f64]) -> Parameters {
+        self.layout.unpack(&self.outcome.parameters, packed)
+    }
+
+    fn cell(&mut self, packed: &[f64]) -> Cell {
+        self.outcome.effort.rows += self.data.len();
+        Cell::at(&self.parameters(packed), self.line)
+    }
+
+    fn derivatives(&mut self, packed: &[f64]) -> Derivatives {
+        self.outcome.effort.rows += self.data.len();
+        self.backend
+            .derivatives(&self.parameters(packed), self.data)
+    }
+
+    /// All faces of a cell, those of the box last, and the number of its own.
+    fn faces(&self, cell: &Cell) -> (Vec<HalfSpace>, usize) {
+        let mut faces = cell.faces(&self.outcome.parameters, self.layout, self.line);
+        let own = faces.len();
+        faces.extend(faces_of_the_box(self.bounds));
+        (faces, own)
+    }
+
+    /// Newton to the maximum of a cell; `None` if nothing there is finite or no
+    /// parameters have these selections.
+    fn climb(&mut self, mut packed: Vec<f64>, cell: Cell) -> Option<Peak> {
+        let (faces, own) = self.faces(&cell);
+        let mut derivatives = self.derivatives(&packed);
+        let mut last_gain = f64::INFINITY;
+        for _ in 0..MAX_STEPS {
+            let program = Program::new(self.bounds, &derivatives)?;
+            let found = program.maximum(&packed, &faces)?;
+            let stationary = found.length <= self.options.scaled_score;
+            let gained = last_gain.min(found.promise / 0.1) <= self.options.gain;
+            let next = match stationary && gained {
+                true => None,
+                false => self.ascend(&packed, &derivatives, &found),
+            };
+            let Some((further, at, gain)) = next else {
+                let concave = program.is_concave_along(&faces, &found.active);
+                let end = match (stationary && concave, found.active.iter().any(|k| *k < own)) {
+                    (false, _) => PeakEnd::Uncertified,
+                    (true, false) => PeakEnd::Inside,
+                    (true, true) => PeakEnd::OnFace,
+                };
+                return Some(Peak {
+                    cell,
+                    packed,
+                    derivatives,
+                    scaled_score: found.length,
+                    end,
+                });
+            };
+            (packed, derivatives, last_gain) = (further, at, gain);
+        }
+        Some(Peak {
+            cell,
+            packed,
+            derivatives,
+            scaled_score: f64::NAN,
+            end: PeakEnd::Uncertified,
+        })
+    }
+
+    /// Goes along a step as far as the exact likelihood rises.
+    fn ascend(
+        &mut self,
+        from: &[f64],
+        at: &Derivatives,
+        found: &Solution,
+    ) -> Option<(Vec<f64>, Derivatives, f64)> {
+        self.outcome.effort.newton += 1;
+        let rounding = 1e-13 * (1.0 + at.log_likelihood.abs());
+        let mut fraction = 1.0;
+        for _ in 0..MAX_HALVINGS {
+            let moved = from.iter().zip(&found.step);
+            let mut packed: Vec<f64> = moved.map(|(p, d)| p + fraction * d).collect();
+            self.bounds.project(&mut packed);
+            self.settle_on_bounds(&mut packed);
+            let next = self.derivatives(&packed);
+            let gain = next.log_likelihood - at.log_likelihood;
+            let finite = next.gradient.iter().all(|v| v.is_finite());
+            if finite && gain >= 0.1 * fraction * found.promise - rounding {
+                return Some((packed, next, gain));
+            }
+            if fraction * found.promise < rounding {
+                break;
+            }
+            fraction *= 0.5;
+        }
+        None
+    }
+
+    /// What ends on a bound up to rounding ends there exactly.
+    fn settle_on_bounds(&self, packed: &mut [f64]) {
+        for (j, value) in packed.iter_mut().enumerate() {
+            for bound in [self.bounds.low[j], self.bounds.high[j]] {
+                if (*value - bound).abs() <= 1e-12 * (1.0 + bound.abs()) {
+                    *value = bound;
+                }
+            }
+        }
+    }
+
+    /// Climbs in the cells of `places`, in turn, until one is higher.
+    fn first_better(&mut self, peak: &Peak, places: &[Place]) -> Option<(Peak, usize)> {
+        let needed = peak.derivatives.log_likelihood + self.least_gain();
+        for place in places.iter().take(MAX_TRIES) {
+            let there = self.climb(place.packed.clone(), place.cell.clone());
+            let higher = there.filter(|there| there.derivatives.log_likelihood > needed);
+            if let Some(better) = higher {
+                return Some((better, place.distance));
+            }
+        }
+        None
+    }
+
+    /// The places within `window` observations of each boundary that may be
+    /// better than where it is, the most hopeful first.
+    fn places(&mut self, peak: &Peak, window: usize) -> Vec<Place> {
+        let mut places = Vec::new();
+        for boundary in 0..peak.cell.boundaries() {
+            for right in [false, true] {
+                self.walk(peak, boundary, right, window, &mut places);
+            }
+        }
+        places.sort_by(|a, b| b.hope.total_cmp(&a.hope));
+        places
+    }
+
+    /// Moves one boundary over one observation after the other.
+    fn walk(
+        &mut self,
+        peak: &Peak,
+        boundary: usize,
+        right: bool,
+        window: usize,
+        places: &mut Vec<Place>,
+    ) {
+        let [before, after] = [boundary, boundary + 1].map(|segment| {
+            let kept = &peak.cell.segments[segment].regime.kept;
+            Submixture::new(&self.parameters(&peak.packed), self.layout, kept)
+        });
+        let (growing, shrinking) = match right {
+            true => (before, after),
+            false => (after, before),
+        };
+        let [first, last] = peak.cell.range(boundary);
+        let here = peak.cell.segments[boundary].end;
+        let room = match right {
+            true => last - here,
+            false => here - first,
+        };
+        let mut changed = growing.nothing();
+        for distance in 1..=room.min(window) {
+            let (passed, end) = match right {
+                true => (here + distance - 1, here + distance),
+                false => (here - distance, here - distance),
+            };
+            let row = single(self.data, self.line.row(passed));
+            self.outcome.effort.rows += 2;
+            growing.add(self.backend, &row, 1.0, &mut changed);
+            shrinking.add(self.backend, &row, -1.0, &mut changed);
+            if !(changed.log_likelihood >= -HOPELESS) {
+                break;
+            }
+            if self.line.separates(end) {
+                let cell = peak.cell.with_boundary(boundary, end);
+                places.extend(self.place(peak, cell, distance, &changed));
+            }
+        }
+    }
+
+    /// The place of a moved boundary, if the quadratic model of the log-likelihood
+    /// with the changed rows lets it be better.
+    fn place(
+        &self,
+        peak: &Peak,
+        cell: Cell,
+        distance: usize,
+        changed: &Derivatives,
+    ) -> Option<Place> {
+        let there = Derivatives {
+            log_likelihood: changed.log_likelihood,
+            gradient: &peak.derivatives.gradient + &changed.gradient,
+            hessian: &peak.derivatives.hessian + &changed.hessian,
+        };
+        let program = Program::new(self.bounds, &there)?;
+        let freely = program.unconstrained.dot(&program.unconstrained);
+        if there.log_likelihood + freely <= self.least_gain() {
+            return None;
+        }
+        let (faces, _) = self.faces(&cell);
+        let found = program.maximum(&peak.packed, &faces)?;
+        // The third order, in units of one row's information.
+        let error = (found.length / self.data.sample_size().sqrt()).min(WORST_ERROR);
+        let hope = there.log_likelihood + found.promise + error * found.length.powi(2);
+        if hope <= self.least_gain() {
+            return None;
+        }
+        let moved = peak.packed.iter().zip(&found.step);
+        let mut packed: Vec<f64> = moved.map(|(p, d)| p + d).collect();
+        self.bounds.project(&mut packed);
+        Some(Place {
+            cell,
+            packed,
+            distance,
+            hope,
+        })
+    }
+}
