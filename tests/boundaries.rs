@@ -4,9 +4,13 @@ mod common;
 
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::fit::{
-    Bounds, Centre, Limits, Options, Outcome, Start, StartContext, Stop, maximise, polish,
+    Bounds, Centre, Limits, NewtonOptions, Options, Outcome, Start, StartContext, Stop, maximise,
+    polish,
 };
-use smoe_lab::model::{Data, Model, Parameters, draw_sample, read_model};
+use smoe_lab::model::{
+    Data, ExpertKind, Gate, GateKind, InputLaw, Model, Parameters, Response, Selection,
+    VarianceStructure, Weights, draw_sample, read_model,
+};
 use smoe_lab::rng::{Purpose, Stream};
 use std::path::Path;
 
@@ -47,17 +51,17 @@ fn perturbed(model: &Model, data: &Data, seed: u64) -> Parameters {
         .unwrap()
 }
 
-/// Without a pilot.
+/// The polish and the search alone.
 fn options() -> Options {
     Options {
+        max_iterations: 0,
         pilot_rows: None,
         ..Options::default()
     }
 }
 
-fn fitted(model: &Model, data: &Data, seed: u64) -> Outcome {
-    let start = perturbed(model, data, seed);
-    maximise(&Cpu::new(), data, &start, &bounds(model), &options())
+fn fit_from(model: &Model, data: &Data, start: &Parameters) -> Outcome {
+    maximise(&Cpu::new(), data, start, &bounds(model), &options())
 }
 
 /// One regression line: rows, residual squares, (X'X)^-1 and its estimate.
@@ -153,11 +157,112 @@ fn the_boundary_of_s10_is_at_the_best_of_all_places() {
     for n in [200, 400] {
         for seed in 0..25 {
             let data = data_from(&model, n, seed);
-            let fit = fitted(&model, &data, seed);
+            let fit = fit_from(&model, &data, &perturbed(&model, &data, seed));
             assert!(fit.stop.is_converged(), "{n} {seed}: {}", fit.stop);
             let gap = fit.log_likelihood - best_of_all_places(&data);
             assert!(gap.abs() < 1e-6, "{n} {seed}: {gap}");
         }
+    }
+}
+
+/// Models whose density jumps, beside S10.
+fn jumping() -> Vec<(String, Model)> {
+    let mut models = vec![("router, 1 of 2".to_string(), truth("s10-router-top1.toml"))];
+    let noise = [
+        1.5, 0.4, -0.3, 1.8, 0.3, -1.4, 0.6, 0.5, -1.6, 0.2, 0.4, -0.9, 0.1, 0.0, 0.0,
+    ];
+    let competition = |response| GateKind::Competition {
+        response,
+        weights: Weights::Softmax,
+        kappa: 1.0,
+    };
+    for (name, kind) in [
+        ("router", GateKind::Softmax),
+        ("sigmoid router", GateKind::Sigmoid),
+        ("absolute", competition(Response::Absolute)),
+        ("square", competition(Response::Square)),
+        ("softplus", competition(Response::Softplus)),
+    ] {
+        let gate = Gate {
+            kind,
+            top_k: Some(2),
+            selection: Selection::Score,
+        };
+        let structure = VarianceStructure::PerExpert;
+        let mut parameters = common::mixture(gate, ExpertKind::Linear, 3, 1, structure, &noise);
+        for expert in &mut parameters.experts {
+            expert.variance *= 0.3;
+        }
+        let input = InputLaw::Uniform {
+            low: vec![-1.0],
+            high: vec![1.0],
+        };
+        models.push((format!("{name}, 2 of 3"), Model { input, parameters }));
+    }
+    models
+}
+
+/// The parameters with normal noise on every packed coordinate.
+fn nudged(model: &Model, at: &Parameters, radius: f64, stream: &Stream) -> Parameters {
+    let layout = at.layout();
+    let mut packed = layout.pack(at);
+    for (j, value) in packed.iter_mut().enumerate() {
+        *value += radius * stream.standard_normal(j as u64, 0);
+    }
+    bounds(model).project(&mut packed);
+    layout.unpack(at, &packed)
+}
+
+#[test]
+fn no_parameters_nearby_are_better_and_the_polish_never_is() {
+    for (name, model) in jumping() {
+        let mut certified = 0;
+        for seed in 0..12 {
+            let data = data_from(&model, 300, seed);
+            let start = perturbed(&model, &data, seed);
+            let fit = fit_from(&model, &data, &start);
+            let own = bounds(&model);
+            let newton = NewtonOptions::default();
+            let polished = polish(&Cpu::new(), &data, &start, &own, newton);
+            let behind = polished.log_likelihood - fit.log_likelihood;
+            if behind > 1e-6 { println!("{name} {seed}: polish ahead by {behind} {} {}", fit.stop, polished.stop); }
+            certified += usize::from(fit.stop.is_converged());
+            println!("{name} {seed} {} {}", fit.stop, fit.log_likelihood);
+            for k in 0..200 {
+                let stream = Stream::named(seed, &name, k, Purpose::Start(1));
+                let radius = [1e-4, 1e-3, 1e-2, 3e-2][k as usize % 4];
+                let near = nudged(&model, &fit.parameters, radius, &stream);
+                let ahead = Cpu::new().log_likelihood(&near, &data) - fit.log_likelihood;
+                if ahead > 1e-6 { println!("{name} {seed}: {k} ahead by {ahead} {}", fit.stop); }
+            }
+        }
+        println!("{name}: {certified}");
+    }
+}
+
+/// Where the density is continuous the polish's certified maxima stay as they are,
+/// bit for bit, unless a neighbouring cell is better.
+#[test]
+fn a_smooth_maximum_of_a_continuous_density_stays() {
+    for name in ["s11-softplus-top1.toml", "s11-softplus-top2.toml"] {
+        let model = truth(name);
+        let mut stayed = 0;
+        for seed in 0..20 {
+            let data = data_from(&model, 500, seed);
+            let start = perturbed(&model, &data, seed);
+            let newton = NewtonOptions::default();
+            let polished = polish(&Cpu::new(), &data, &start, &bounds(&model), newton);
+            let fit = fit_from(&model, &data, &start);
+            assert!(fit.stop.is_converged(), "{name} {seed}: {}", fit.stop);
+            let gain = fit.log_likelihood - polished.log_likelihood;
+            assert!(gain > -1e-6, "{name} {seed}: {gain}");
+            if polished.stop == Stop::Converged && gain < 1e-7 {
+                assert_eq!(fit.parameters, polished.parameters, "{name} {seed}");
+                assert_eq!(fit.stop, Stop::Converged);
+                stayed += 1;
+            }
+        }
+        println!("{name} {stayed}");
     }
 }
 
@@ -184,7 +289,7 @@ fn zz_measure() {
             let t = std::time::Instant::now();
             let fit = if std::env::var("PILOT").is_ok() {
                 maximise(&Cpu::new(), &data, &start, &bounds(&model), &Options::default())
-            } else { fitted(&model, &data, seed) };
+            } else { fit_from(&model, &data, &start) };
             tf += t.elapsed().as_secs_f64();
             *stops.entry(format!("{} <- {}", fit.stop.name(), old.stop.name())).or_default() += 1;
             if fit.log_likelihood < old.log_likelihood - 1e-9 { below += 1; }

@@ -99,7 +99,7 @@ pub(super) struct Cell {
 
 /// True if the cells of this mixture are polyhedra over one input: top-K, and
 /// selection by a router's score or by linear experts' means.
-pub(super) fn has_polyhedral_cells(parameters: &Parameters, data: &Data) -> bool {
+pub(in crate::fit) fn has_polyhedral_cells(parameters: &Parameters, data: &Data) -> bool {
     let experts = &parameters.experts;
     let affine = match parameters.gate.kind {
         GateKind::Competition { .. } => experts.iter().all(|e| e.is_linear()),

@@ -26,7 +26,8 @@ use super::newton::NewtonOptions;
 use super::outcome::{Outcome, Stop};
 use crate::backend::{Backend, Derivatives};
 use crate::model::{Data, Layout, Parameters};
-use cell::{Cell, Line, has_polyhedral_cells};
+pub(super) use cell::has_polyhedral_cells;
+use cell::{Cell, Line};
 use exchange::{Submixture, single};
 use program::{HalfSpace, Program, Solution, faces_of_the_box};
 
