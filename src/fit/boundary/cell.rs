@@ -18,6 +18,7 @@ use crate::model::{
     Coordinate, Data, ExpertKind, Gate, GateKind, Layout, Parameters, Response, Selection,
 };
 use ndarray::Array1;
+use std::ops::Range;
 
 /// A boundary keeps this share of the distance between two observations away from
 /// both: the supremum over a cell may lie on its open end, and this is how close
@@ -61,7 +62,7 @@ impl Line {
 
     /// True if a boundary fits between the places `end - 1` and `end`.
     pub(super) fn separates(&self, end: usize) -> bool {
-        self.x[end] - self.x[end - 1] > 4.0 * self.resolution
+        end == 0 || end == self.len() || self.x[end] - self.x[end - 1] > 4.0 * self.resolution
     }
 
     /// How far a boundary stays from the observations at `end - 1` and `end`.
@@ -74,6 +75,9 @@ impl Line {
 }
 
 /// What is kept along a segment.
+///
+/// Marks of equal kept experts with different signs are different regimes of one
+/// density.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Regime {
     /// T as marks. Shape: N.
@@ -81,6 +85,29 @@ pub(super) struct Regime {
     /// True for a kept expert whose mean is positive, where the response is even;
     /// else false. Shape: N.
     positive: Vec<bool>,
+}
+
+impl Regime {
+    /// The regimes with one kept expert exchanged for a dropped one: those on the
+    /// other side of one face.
+    pub(super) fn exchanges(&self, gate: &Gate) -> Vec<Regime> {
+        let count = self.kept.len();
+        let pairs = (0..count).flat_map(|i| (0..count).map(move |j| (i, j)));
+        let signs: &[bool] = match has_even_response(gate) {
+            true => &[false, true],
+            false => &[false],
+        };
+        pairs
+            .filter(|&(i, j)| self.kept[i] && !self.kept[j])
+            .flat_map(|(i, j)| signs.iter().map(move |&sign| (i, j, sign)))
+            .map(|(i, j, sign)| {
+                let mut other = self.clone();
+                (other.kept[i], other.positive[i]) = (false, false);
+                (other.kept[j], other.positive[j]) = (true, sign);
+                other
+            })
+            .collect()
+    }
 }
 
 /// A run of neighbouring rows under one regime.
@@ -148,25 +175,40 @@ impl Cell {
         Cell { segments }
     }
 
-    /// Number of boundaries between segments.
-    pub(super) fn boundaries(&self) -> usize {
-        self.segments.len() - 1
+    /// The places at which segments end: 0, every boundary, n.
+    pub(super) fn ends(&self) -> Vec<usize> {
+        let inner = self.segments.iter().map(|segment| segment.end);
+        std::iter::once(0).chain(inner).collect()
     }
 
-    /// First and last place at which a boundary may lie: its segments keep a row.
-    pub(super) fn range(&self, boundary: usize) -> [usize; 2] {
-        let before = match boundary {
-            0 => 0,
-            b => self.segments[b - 1].end,
+    /// The regime of the row at a place.
+    pub(super) fn regime(&self, place: usize) -> &Regime {
+        let segment = self.segments.iter().find(|segment| place < segment.end);
+        &segment.expect("the place of a row").regime
+    }
+
+    /// The cell with the rows at some places under another regime.
+    pub(super) fn with_rows(&self, places: Range<usize>, regime: &Regime) -> Self {
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut push = |regime: &Regime, end: usize| match segments.last_mut() {
+            Some(last) if last.end >= end => {}
+            Some(last) if last.regime == *regime => last.end = end,
+            _ if end == 0 => {}
+            _ => segments.push(Segment {
+                regime: regime.clone(),
+                end,
+            }),
         };
-        [before + 1, self.segments[boundary + 1].end - 1]
-    }
-
-    /// The cell with one boundary moved.
-    pub(super) fn with_boundary(&self, boundary: usize, end: usize) -> Self {
-        let mut moved = self.clone();
-        moved.segments[boundary].end = end;
-        moved
+        for segment in &self.segments {
+            push(&segment.regime, segment.end.min(places.start));
+        }
+        push(regime, places.end);
+        for segment in &self.segments {
+            if segment.end > places.end {
+                push(&segment.regime, segment.end);
+            }
+        }
+        Cell { segments }
     }
 
     /// The faces, as half-spaces of packed parameters.
@@ -222,4 +264,59 @@ fn score_form(parameters: &Parameters, layout: &Layout, i: usize, x: f64) -> Arr
         }
     }
     form
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regime(kept: [bool; 2]) -> Regime {
+        Regime {
+            kept: kept.to_vec(),
+            positive: vec![false; 2],
+        }
+    }
+
+    fn cell(segments: &[([bool; 2], usize)]) -> Cell {
+        let segments = segments.iter().map(|&(kept, end)| Segment {
+            regime: regime(kept),
+            end,
+        });
+        Cell {
+            segments: segments.collect(),
+        }
+    }
+
+    const A: [bool; 2] = [true, false];
+    const B: [bool; 2] = [false, true];
+
+    #[test]
+    fn a_boundary_moves_by_giving_its_rows_the_other_regime() {
+        let before = cell(&[(A, 4), (B, 10)]);
+        assert_eq!(
+            before.with_rows(4..6, &regime(A)),
+            cell(&[(A, 6), (B, 10)])
+        );
+        assert_eq!(
+            before.with_rows(2..4, &regime(B)),
+            cell(&[(A, 2), (B, 10)])
+        );
+        assert_eq!(before.ends(), vec![0, 4, 10]);
+        assert_eq!(*before.regime(4), regime(B));
+    }
+
+    #[test]
+    fn segments_appear_merge_and_vanish() {
+        let before = cell(&[(A, 4), (B, 5), (A, 10)]);
+        assert_eq!(before.with_rows(4..5, &regime(A)), cell(&[(A, 10)]));
+        assert_eq!(
+            before.with_rows(0..2, &regime(B)),
+            cell(&[(B, 2), (A, 4), (B, 5), (A, 10)])
+        );
+        assert_eq!(
+            before.with_rows(9..10, &regime(B)),
+            cell(&[(A, 4), (B, 5), (A, 9), (B, 10)])
+        );
+        assert_eq!(before.with_rows(0..10, &regime(B)), cell(&[(B, 10)]));
+    }
 }

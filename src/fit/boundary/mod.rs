@@ -7,10 +7,10 @@
 //!
 //! ```text
 //! climb   to the maximum of the cell: Newton on a polyhedron     [`program`]
-//! move    one boundary over one or more observations: the log-likelihood of the
-//!         rows that change sides, and a quadratic model of all rows over the new
-//!         cell, say which places may be better                   [`exchange`]
-//!         climb there; keep the place if the exact likelihood is higher
+//! move    a boundary over one or more observations, or a new segment in from
+//!         one: the log-likelihood of the rows that change their selection, and a
+//!         quadratic model of all rows over the new cell, say which moves may be
+//!         gains [`exchange`]; climb there, stay if the exact likelihood is higher
 //! ```
 //!
 //! The likelihood of the change-point problem (Chernoff and Rubin 1956; Hinkley
@@ -27,10 +27,14 @@ use super::outcome::{Outcome, Stop};
 use crate::backend::{Backend, Derivatives};
 use crate::model::{Data, Layout, Parameters};
 pub(super) use cell::has_polyhedral_cells;
-use cell::{Cell, Line};
+use cell::{Cell, Line, Regime};
 use exchange::{Submixture, single};
+use ndarray::Array1;
 use program::{HalfSpace, Program, Solution, faces_of_the_box};
+use std::ops::Range;
 
+/// Two moves at once are tried up to this many observations each.
+const JOINT_WINDOW: usize = 8;
 /// Boundaries are tried over at least this many observations on either side, and
 /// over the square root of the sample size.
 const LEAST_WINDOW: usize = 16;
@@ -114,7 +118,23 @@ enum PeakEnd {
     Uncertified,
 }
 
-/// A place for one boundary.
+/// Neighbouring rows that change their selection.
+struct Move {
+    places: Range<usize>,
+    regime: Regime,
+    /// What changes in the log-likelihood of these rows.
+    changed: Derivatives,
+    /// The change of the score, whitened by the metric where the move starts.
+    pull: Array1<f64>,
+}
+
+impl Move {
+    fn distance(&self) -> usize {
+        self.places.len()
+    }
+}
+
+/// A cell that may be better.
 struct Place {
     cell: Cell,
     /// The maximum there according to the model.
@@ -145,8 +165,19 @@ impl Search<'_> {
         let mut window = least;
         let mut searched = false;
         for _ in 0..MAX_MOVES {
-            let places = self.places(&peak, window);
-            match self.first_better(&peak, &places) {
+            let Some(program) = Program::new(self.bounds, &peak.derivatives) else {
+                break;
+            };
+            let moves = self.moves(&peak, &program, window);
+            let singles = self.places(&peak, moves.iter().map(|one| vec![one]));
+            let mut found = self.first_better(&peak, &singles);
+            let mut within_limit = singles.len() <= MAX_TRIES;
+            if found.is_none() {
+                let pairs = self.places(&peak, promising_pairs(&moves, &program));
+                found = self.first_better(&peak, &pairs);
+                within_limit &= pairs.len() <= MAX_TRIES;
+            }
+            match found {
                 Some((better, distance)) => {
                     // The best place near the window's edge: look farther.
                     if 2 * distance > window {
@@ -155,7 +186,7 @@ impl Search<'_> {
                     peak = better;
                 }
                 None => {
-                    searched = places.len() <= MAX_TRIES;
+                    searched = within_limit;
                     break;
                 }
             }
@@ -297,81 +328,111 @@ impl Search<'_> {
         None
     }
 
-    /// The places within `window` observations of each boundary that may be
-    /// better than where it is, the most hopeful first.
-    fn places(&mut self, peak: &Peak, window: usize) -> Vec<Place> {
-        let mut places = Vec::new();
-        for boundary in 0..peak.cell.boundaries() {
-            for right in [false, true] {
-                self.walk(peak, boundary, right, window, &mut places);
-            }
-        }
+    /// The places to which sets of moves lead and that may be better, the most
+    /// hopeful first.
+    fn places<'m>(&self, peak: &Peak, sets: impl Iterator<Item = Vec<&'m Move>>) -> Vec<Place> {
+        let mut places: Vec<Place> = sets.filter_map(|set| self.place(peak, &set)).collect();
         places.sort_by(|a, b| b.hope.total_cmp(&a.hope));
         places
     }
 
-    /// Moves one boundary over one observation after the other.
+    /// Every move of up to `window` observations from the end of a segment: under
+    /// the selection beyond that end, or under one with two experts exchanged.
+    /// New segments begin there too: a difference of scores that is affine in x is
+    /// least at an end.
+    fn moves(&mut self, peak: &Peak, program: &Program, window: usize) -> Vec<Move> {
+        let gate = self.outcome.parameters.gate;
+        let count = self.line.len();
+        let mut moves = Vec::new();
+        for end in peak.cell.ends() {
+            for right in [false, true] {
+                let (inside, beyond) = match right {
+                    true => (Some(end).filter(|&e| e < count), end.checked_sub(1)),
+                    false => (end.checked_sub(1), Some(end).filter(|&e| e < count)),
+                };
+                let Some(inside) = inside else { continue };
+                let mut regimes = peak.cell.regime(inside).exchanges(&gate);
+                let beyond = beyond.map(|place| peak.cell.regime(place).clone());
+                if let Some(beyond) = beyond.filter(|beyond| !regimes.contains(beyond)) {
+                    regimes.push(beyond);
+                }
+                for regime in regimes {
+                    self.walk(peak, program, end, right, window, regime, &mut moves);
+                }
+            }
+        }
+        moves
+    }
+
+    /// Gives one row after the other another regime, beginning at an end.
+    #[allow(clippy::too_many_arguments)]
     fn walk(
         &mut self,
         peak: &Peak,
-        boundary: usize,
+        program: &Program,
+        end: usize,
         right: bool,
         window: usize,
-        places: &mut Vec<Place>,
+        regime: Regime,
+        moves: &mut Vec<Move>,
     ) {
-        let [before, after] = [boundary, boundary + 1].map(|segment| {
-            let kept = &peak.cell.segments[segment].regime.kept;
-            Submixture::new(&self.parameters(&peak.packed), self.layout, kept)
-        });
-        let (growing, shrinking) = match right {
-            true => (before, after),
-            false => (after, before),
-        };
-        let [first, last] = peak.cell.range(boundary);
-        let here = peak.cell.segments[boundary].end;
+        let parameters = self.parameters(&peak.packed);
+        let under = |kept: &[bool]| Submixture::new(&parameters, self.layout, kept);
+        let growing = under(&regime.kept);
+        let mut shrinking: Option<(Regime, Submixture)> = None;
         let room = match right {
-            true => last - here,
-            false => here - first,
+            true => self.line.len() - end,
+            false => end,
         };
         let mut changed = growing.nothing();
         for distance in 1..=room.min(window) {
-            let (passed, end) = match right {
-                true => (here + distance - 1, here + distance),
-                false => (here - distance, here - distance),
+            let (passed, places) = match right {
+                true => (end + distance - 1, end..end + distance),
+                false => (end - distance, end - distance..end),
             };
-            let row = single(self.data, self.line.row(passed));
-            self.outcome.effort.rows += 2;
-            growing.add(self.backend, &row, 1.0, &mut changed);
-            shrinking.add(self.backend, &row, -1.0, &mut changed);
-            if !(changed.log_likelihood >= -HOPELESS) {
+            let own = peak.cell.regime(passed);
+            if own.kept != regime.kept {
+                let known = shrinking.take().filter(|(of, _)| of == own);
+                let (of, less) = known.unwrap_or_else(|| (own.clone(), under(&own.kept)));
+                let row = single(self.data, self.line.row(passed));
+                self.outcome.effort.rows += 2;
+                growing.add(self.backend, &row, 1.0, &mut changed);
+                less.add(self.backend, &row, -1.0, &mut changed);
+                shrinking = Some((of, less));
+            }
+            if changed.log_likelihood.is_nan() || changed.log_likelihood < -HOPELESS {
                 break;
             }
-            if self.line.separates(end) {
-                let cell = peak.cell.with_boundary(boundary, end);
-                places.extend(self.place(peak, cell, distance, &changed));
+            let front = if right { places.end } else { places.start };
+            if self.line.separates(front) {
+                moves.push(Move {
+                    places,
+                    regime: regime.clone(),
+                    pull: program.whiten(&changed.gradient),
+                    changed: changed.clone(),
+                });
             }
         }
     }
 
-    /// The place of a moved boundary, if the quadratic model of the log-likelihood
-    /// with the changed rows lets it be better.
-    fn place(
-        &self,
-        peak: &Peak,
-        cell: Cell,
-        distance: usize,
-        changed: &Derivatives,
-    ) -> Option<Place> {
-        let there = Derivatives {
-            log_likelihood: changed.log_likelihood,
-            gradient: &peak.derivatives.gradient + &changed.gradient,
-            hessian: &peak.derivatives.hessian + &changed.hessian,
-        };
+    /// Where moves lead, if the quadratic model of the log-likelihood with the
+    /// changed rows lets that be better.
+    fn place(&self, peak: &Peak, moves: &[&Move]) -> Option<Place> {
+        let mut there = peak.derivatives.clone();
+        there.log_likelihood = 0.0;
+        for one in moves {
+            there.log_likelihood += one.changed.log_likelihood;
+            there.gradient += &one.changed.gradient;
+            there.hessian += &one.changed.hessian;
+        }
         let program = Program::new(self.bounds, &there)?;
         let freely = program.unconstrained.dot(&program.unconstrained);
         if there.log_likelihood + freely <= self.least_gain() {
             return None;
         }
+        let cell = moves.iter().fold(peak.cell.clone(), |cell, one| {
+            cell.with_rows(one.places.clone(), &one.regime)
+        });
         let (faces, _) = self.faces(&cell);
         let found = program.maximum(&peak.packed, &faces)?;
         // The third order, in units of one row's information.
@@ -386,8 +447,33 @@ impl Search<'_> {
         Some(Place {
             cell,
             packed,
-            distance,
+            distance: moves.iter().map(|one| one.distance()).max()?,
             hope,
         })
     }
+}
+
+/// Pairs of short moves of different rows that the model without faces lets be
+/// gains, with the curvature where they start.
+fn promising_pairs<'m>(
+    moves: &'m [Move],
+    program: &'m Program,
+) -> impl Iterator<Item = Vec<&'m Move>> {
+    let short: Vec<&Move> = moves
+        .iter()
+        .filter(|one| one.distance() <= JOINT_WINDOW)
+        .collect();
+    let mut pairs = Vec::new();
+    for (k, one) in short.iter().enumerate() {
+        for other in &short[..k] {
+            let apart =
+                one.places.end <= other.places.start || other.places.end <= one.places.start;
+            let pull = &program.unconstrained + &one.pull + &other.pull;
+            let value = one.changed.log_likelihood + other.changed.log_likelihood;
+            if apart && value + pull.dot(&pull) > 0.0 {
+                pairs.push(vec![*one, *other]);
+            }
+        }
+    }
+    pairs.into_iter()
 }

@@ -120,6 +120,11 @@ impl Program {
         })
     }
 
+    /// L^-1 v on the free coordinates.
+    pub(super) fn whiten(&self, v: &Array1<f64>) -> Array1<f64> {
+        self.metric.whiten(&self.on_free(v))
+    }
+
     fn on_free(&self, v: &Array1<f64>) -> Array1<f64> {
         self.free.iter().map(|&j| v[j]).collect()
     }
@@ -134,7 +139,7 @@ impl Program {
         let mut missing = Vec::with_capacity(faces.len());
         let mut rounding = Vec::with_capacity(faces.len());
         for face in faces {
-            whitened.push(self.metric.whiten(&self.on_free(&face.normal)));
+            whitened.push(self.whiten(&face.normal));
             let terms = face.normal.iter().zip(packed).map(|(n, p)| n * p);
             missing.push(face.level - terms.clone().sum::<f64>());
             rounding.push(1e-14 * (face.level.abs() + terms.map(f64::abs).sum::<f64>()));
