@@ -88,6 +88,17 @@ pub(super) struct Regime {
 }
 
 impl Regime {
+    fn at(parameters: &Parameters, x: f64) -> Self {
+        let means: Vec<f64> = parameters.experts.iter().map(|e| e.mean(&[x])).collect();
+        let kept = parameters.selection(&[x], &means);
+        let even = has_even_response(&parameters.gate);
+        let positive = kept.iter().zip(&means);
+        Regime {
+            positive: positive.map(|(&k, &m)| even && k && m > 0.0).collect(),
+            kept,
+        }
+    }
+
     /// The regimes with one kept expert exchanged for a dropped one: those on the
     /// other side of one face.
     pub(super) fn exchanges(&self, gate: &Gate) -> Vec<Regime> {
@@ -151,19 +162,9 @@ fn has_even_response(gate: &Gate) -> bool {
 impl Cell {
     /// The cell of `parameters`.
     pub(super) fn at(parameters: &Parameters, line: &Line) -> Self {
-        let even = has_even_response(&parameters.gate);
         let mut segments: Vec<Segment> = Vec::new();
-        let mut means = vec![0.0; parameters.experts.len()];
         for (place, &x) in line.x.iter().enumerate() {
-            for (mean, expert) in means.iter_mut().zip(&parameters.experts) {
-                *mean = expert.mean(&[x]);
-            }
-            let kept = parameters.selection(&[x], &means);
-            let positive = kept.iter().zip(&means);
-            let regime = Regime {
-                positive: positive.map(|(&k, &m)| even && k && m > 0.0).collect(),
-                kept,
-            };
+            let regime = Regime::at(parameters, x);
             match segments.last_mut() {
                 Some(last) if last.regime == regime => last.end = place + 1,
                 _ => segments.push(Segment {
@@ -173,6 +174,18 @@ impl Cell {
             }
         }
         Cell { segments }
+    }
+
+    /// True if `parameters` lie in the cell and not only where scores tie at every
+    /// input, which no face excludes: by the end rows of the segments.
+    pub(super) fn holds(&self, parameters: &Parameters, line: &Line) -> bool {
+        let mut start = 0;
+        self.segments.iter().all(|Segment { regime, end }| {
+            let ends = [start, end - 1];
+            start = *end;
+            let obeys = |place: usize| Regime::at(parameters, line.x[place]) == *regime;
+            ends.into_iter().all(obeys)
+        })
     }
 
     /// The places at which segments end: 0, every boundary, n.

@@ -33,8 +33,8 @@ use ndarray::Array1;
 use program::{HalfSpace, Program, Solution, faces_of_the_box};
 use std::ops::Range;
 
-/// Two moves at once are tried up to this many observations each.
-const JOINT_WINDOW: usize = 8;
+/// New segments, and two moves at once, are tried up to this many observations.
+const NEAR: usize = 4;
 /// Boundaries are tried over at least this many observations on either side, and
 /// over the square root of the sample size.
 const LEAST_WINDOW: usize = 16;
@@ -158,7 +158,7 @@ impl Search<'_> {
         if cell.segments.len() > MAX_SEGMENTS {
             return;
         }
-        let Some(mut peak) = self.climb(packed, cell) else {
+        let Some(mut peak) = self.climb(packed, cell, f64::NEG_INFINITY) else {
             return;
         };
         let least = LEAST_WINDOW.max(self.data.sample_size().sqrt().ceil() as usize);
@@ -234,15 +234,19 @@ impl Search<'_> {
         (faces, own)
     }
 
-    /// Newton to the maximum of a cell; `None` if nothing there is finite or no
-    /// parameters have these selections.
-    fn climb(&mut self, mut packed: Vec<f64>, cell: Cell) -> Option<Peak> {
+    /// Newton to the maximum of a cell; `None` if nothing there is finite, no
+    /// parameters have these selections, or twice what the model promises is less
+    /// than what is `needed`.
+    fn climb(&mut self, mut packed: Vec<f64>, cell: Cell, needed: f64) -> Option<Peak> {
         let (faces, own) = self.faces(&cell);
         let mut derivatives = self.derivatives(&packed);
         let mut last_gain = f64::INFINITY;
         for _ in 0..MAX_STEPS {
             let program = Program::new(self.bounds, &derivatives)?;
             let found = program.maximum(&packed, &faces)?;
+            if derivatives.log_likelihood + 2.0 * found.promise <= needed {
+                return None;
+            }
             let stationary = found.length <= self.options.scaled_score;
             let gained = last_gain.min(found.promise / 0.1) <= self.options.gain;
             let next = match stationary && gained {
@@ -319,8 +323,12 @@ impl Search<'_> {
     fn first_better(&mut self, peak: &Peak, places: &[Place]) -> Option<(Peak, usize)> {
         let needed = peak.derivatives.log_likelihood + self.least_gain();
         for place in places.iter().take(MAX_TRIES) {
-            let there = self.climb(place.packed.clone(), place.cell.clone());
+            let there = self.climb(place.packed.clone(), place.cell.clone(), needed);
             let higher = there.filter(|there| there.derivatives.log_likelihood > needed);
+            let higher = higher.filter(|there| {
+                let parameters = self.parameters(&there.packed);
+                there.cell.holds(&parameters, self.line)
+            });
             if let Some(better) = higher {
                 return Some((better, place.distance));
             }
@@ -336,8 +344,8 @@ impl Search<'_> {
         places
     }
 
-    /// Every move of up to `window` observations from the end of a segment: under
-    /// the selection beyond that end, or under one with two experts exchanged.
+    /// Every move from the end of a segment: up to `window` observations under the
+    /// selection beyond that end, and fewer under one with two experts exchanged.
     /// New segments begin there too: a difference of scores that is affine in x is
     /// least at an end.
     fn moves(&mut self, peak: &Peak, program: &Program, window: usize) -> Vec<Move> {
@@ -351,13 +359,14 @@ impl Search<'_> {
                     false => (end.checked_sub(1), Some(end).filter(|&e| e < count)),
                 };
                 let Some(inside) = inside else { continue };
-                let mut regimes = peak.cell.regime(inside).exchanges(&gate);
                 let beyond = beyond.map(|place| peak.cell.regime(place).clone());
-                if let Some(beyond) = beyond.filter(|beyond| !regimes.contains(beyond)) {
-                    regimes.push(beyond);
+                let mut new = peak.cell.regime(inside).exchanges(&gate);
+                new.retain(|regime| Some(regime) != beyond.as_ref());
+                for regime in new {
+                    self.walk(peak, program, end, right, NEAR, regime, &mut moves);
                 }
-                for regime in regimes {
-                    self.walk(peak, program, end, right, window, regime, &mut moves);
+                if let Some(beyond) = beyond {
+                    self.walk(peak, program, end, right, window, beyond, &mut moves);
                 }
             }
         }
@@ -444,6 +453,9 @@ impl Search<'_> {
         let moved = peak.packed.iter().zip(&found.step);
         let mut packed: Vec<f64> = moved.map(|(p, d)| p + d).collect();
         self.bounds.project(&mut packed);
+        if !cell.holds(&self.parameters(&packed), self.line) {
+            return None;
+        }
         Some(Place {
             cell,
             packed,
@@ -461,7 +473,7 @@ fn promising_pairs<'m>(
 ) -> impl Iterator<Item = Vec<&'m Move>> {
     let short: Vec<&Move> = moves
         .iter()
-        .filter(|one| one.distance() <= JOINT_WINDOW)
+        .filter(|one| one.distance() <= NEAR)
         .collect();
     let mut pairs = Vec::new();
     for (k, one) in short.iter().enumerate() {
