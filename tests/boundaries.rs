@@ -202,6 +202,8 @@ fn jumping() -> Vec<(String, Model)> {
     models
 }
 
+const SEEDS: u64 = 6;
+
 /// The parameters with normal noise on every packed coordinate.
 fn nudged(model: &Model, at: &Parameters, radius: f64, stream: &Stream) -> Parameters {
     let layout = at.layout();
@@ -217,26 +219,27 @@ fn nudged(model: &Model, at: &Parameters, radius: f64, stream: &Stream) -> Param
 fn no_parameters_nearby_are_better_and_the_polish_never_is() {
     for (name, model) in jumping() {
         let mut certified = 0;
-        for seed in 0..12 {
+        for seed in 0..SEEDS {
             let data = data_from(&model, 300, seed);
             let start = perturbed(&model, &data, seed);
             let fit = fit_from(&model, &data, &start);
-            let own = bounds(&model);
             let newton = NewtonOptions::default();
-            let polished = polish(&Cpu::new(), &data, &start, &own, newton);
+            let polished = polish(&Cpu::new(), &data, &start, &bounds(&model), newton);
             let behind = polished.log_likelihood - fit.log_likelihood;
-            if behind > 1e-6 { println!("{name} {seed}: polish ahead by {behind} {} {}", fit.stop, polished.stop); }
-            certified += usize::from(fit.stop.is_converged());
-            println!("{name} {seed} {} {}", fit.stop, fit.log_likelihood);
+            assert!(behind <= 0.0, "{name} {seed}: the polish by {behind}");
+            if !fit.stop.is_converged() {
+                continue;
+            }
+            certified += 1;
             for k in 0..200 {
                 let stream = Stream::named(seed, &name, k, Purpose::Start(1));
-                let radius = [1e-4, 1e-3, 1e-2, 3e-2][k as usize % 4];
+                let radius = [1e-4, 1e-3, 1e-2][k as usize % 3];
                 let near = nudged(&model, &fit.parameters, radius, &stream);
-                let ahead = Cpu::new().log_likelihood(&near, &data) - fit.log_likelihood;
-                if ahead > 1e-6 { println!("{name} {seed}: {k} ahead by {ahead} {}", fit.stop); }
+                let behind = Cpu::new().log_likelihood(&near, &data) - fit.log_likelihood;
+                assert!(behind < 1e-6, "{name} {seed}: neighbour {k} by {behind}");
             }
         }
-        println!("{name}: {certified}");
+        assert!(certified >= SEEDS - 2, "{name}: {certified} certified");
     }
 }
 
@@ -262,50 +265,20 @@ fn a_smooth_maximum_of_a_continuous_density_stays() {
                 stayed += 1;
             }
         }
-        println!("{name} {stayed}");
+        assert!(stayed >= 8, "{name}: {stayed}");
     }
 }
 
+/// A top-1 router is identified by its boundary alone: its scale stays where the
+/// search found it, and the fit is certified nevertheless.
 #[test]
-#[ignore]
-fn zz_measure() {
-    let name = std::env::var("TRUTH").unwrap_or("s10-jump.toml".into());
-    let reps: u64 = std::env::var("REPS").unwrap_or("100".into()).parse().unwrap();
-    let model = truth(&name);
-    for n in std::env::var("SIZES").unwrap_or("200,800,3200,12800".into()).split(',') {
-        let n: usize = n.parse().unwrap();
-        let mut stops = std::collections::BTreeMap::<String, usize>::new();
-        let (mut err, mut passes, mut ppasses, mut cert) = (0.0, 0.0, 0.0, 0.0);
-        let (mut tp, mut tf) = (0.0, 0.0);
-        let (mut maxpass, mut below) = (0.0f64, 0usize);
-        let mut lr = 0.0;
-        for seed in 0..reps {
-            let data = data_from(&model, n, seed);
-            let start = perturbed(&model, &data, seed);
-            let t = std::time::Instant::now();
-            let old = polish(&Cpu::new(), &data, &start, &bounds(&model), options().newton);
-            tp += t.elapsed().as_secs_f64();
-            ppasses += old.effort.rows as f64 / n as f64;
-            let t = std::time::Instant::now();
-            let fit = if std::env::var("PILOT").is_ok() {
-                maximise(&Cpu::new(), &data, &start, &bounds(&model), &Options::default())
-            } else { fit_from(&model, &data, &start) };
-            tf += t.elapsed().as_secs_f64();
-            *stops.entry(format!("{} <- {}", fit.stop.name(), old.stop.name())).or_default() += 1;
-            if fit.log_likelihood < old.log_likelihood - 1e-9 { below += 1; }
-            passes += fit.effort.rows as f64 / n as f64;
-            maxpass = maxpass.max(fit.effort.rows as f64 / n as f64);
-            let e = &fit.parameters.experts;
-            let x = match &e[0].gate {
-                smoe_lab::model::ExpertGate::Router { slope, intercept } => -intercept / slope[0],
-                _ if name.starts_with("s10") => -(e[0].intercept + e[1].intercept) / (e[0].slope[0] + e[1].slope[0]),
-                _ => -(e[0].intercept - e[1].intercept) / (e[0].slope[0] - e[1].slope[0]),
-            };
-            let xc = if name.starts_with("s10") { -1.0 / 11.0 } else { -0.08 };
-            if fit.stop.is_converged() { cert += 1.0; err += (x - xc).abs();
-                lr += 2.0 * (fit.log_likelihood - Cpu::new().log_likelihood(&model.parameters, &data)); }
-        }
-        println!("{name} n={n} cert={:.3} E|err|={:.3e} LR={:.3} passes={:.1} (max {:.0}) polish alone {:.1}; ms {:.2} vs polish {:.2}; below {below}; {stops:?}",
-            cert / reps as f64, err / cert, lr / cert, passes / reps as f64, maxpass, ppasses / reps as f64, 1e3 * tf / reps as f64, 1e3 * tp / reps as f64);
+fn a_router_that_keeps_one_expert_is_certified() {
+    let model = truth("s10-router-top1.toml");
+    for seed in 0..20 {
+        let data = data_from(&model, 400, 100 + seed);
+        let fit = fit_from(&model, &data, &perturbed(&model, &data, seed));
+        assert!(fit.stop.is_converged(), "{seed}: {}", fit.stop);
+        let truth = Cpu::new().log_likelihood(&model.parameters, &data);
+        assert!(fit.log_likelihood > truth, "{seed}");
     }
 }

@@ -1,6 +1,6 @@
 //! One estimator run, and many.
 
-use super::boundary::{has_polyhedral_cells, search};
+use super::boundary::search;
 use super::bounds::Bounds;
 use super::em::{EmOptions, expectation_maximisation};
 use super::gradient::{GradientOptions, quasi_newton};
@@ -117,10 +117,6 @@ pub fn maximise(
     outcome
 }
 
-/// Most Newton iterations before the search along boundaries, which does not
-/// creep: a maximum that is not at a jump takes fewer.
-const BEFORE_BOUNDARIES: usize = 20;
-
 /// The polish, then the search along the boundaries of a top-K mixture.
 fn finish(
     backend: &dyn Backend,
@@ -129,11 +125,7 @@ fn finish(
     bounds: &Bounds,
     options: &Options,
 ) -> Outcome {
-    let mut newton = options.newton;
-    if has_polyhedral_cells(near, data) {
-        newton.max_iterations = newton.max_iterations.min(BEFORE_BOUNDARIES);
-    }
-    let polished = polish(backend, data, near, bounds, newton);
+    let polished = polish(backend, data, near, bounds, options.newton);
     search(backend, data, bounds, options.newton, polished)
 }
 

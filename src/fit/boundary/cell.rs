@@ -306,14 +306,8 @@ mod tests {
     #[test]
     fn a_boundary_moves_by_giving_its_rows_the_other_regime() {
         let before = cell(&[(A, 4), (B, 10)]);
-        assert_eq!(
-            before.with_rows(4..6, &regime(A)),
-            cell(&[(A, 6), (B, 10)])
-        );
-        assert_eq!(
-            before.with_rows(2..4, &regime(B)),
-            cell(&[(A, 2), (B, 10)])
-        );
+        assert_eq!(before.with_rows(4..6, &regime(A)), cell(&[(A, 6), (B, 10)]));
+        assert_eq!(before.with_rows(2..4, &regime(B)), cell(&[(A, 2), (B, 10)]));
         assert_eq!(before.ends(), vec![0, 4, 10]);
         assert_eq!(*before.regime(4), regime(B));
     }

@@ -471,10 +471,7 @@ fn promising_pairs<'m>(
     moves: &'m [Move],
     program: &'m Program,
 ) -> impl Iterator<Item = Vec<&'m Move>> {
-    let short: Vec<&Move> = moves
-        .iter()
-        .filter(|one| one.distance() <= NEAR)
-        .collect();
+    let short: Vec<&Move> = moves.iter().filter(|one| one.distance() <= NEAR).collect();
     let mut pairs = Vec::new();
     for (k, one) in short.iter().enumerate() {
         for other in &short[..k] {

@@ -92,7 +92,13 @@ impl Program {
         let largest = sizes.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(*v));
         let scale: Vec<f64> = sizes
             .iter()
-            .map(|&size| if size > 1e-12 * largest { size } else { largest })
+            .map(|&size| {
+                if size > 1e-12 * largest {
+                    size
+                } else {
+                    largest
+                }
+            })
             .map(f64::sqrt)
             .collect();
         let size = (free.len(), free.len());
@@ -318,14 +324,22 @@ mod tests {
     #[test]
     fn the_free_maximum_needs_no_face() {
         let found = maximum(vec![], 10.0).unwrap();
-        assert!((&found.step - &array![2.0, 1.0]).iter().all(|v| v.abs() < 1e-12));
+        assert!(
+            (&found.step - &array![2.0, 1.0])
+                .iter()
+                .all(|v| v.abs() < 1e-12)
+        );
         assert!(found.active.is_empty() && (found.promise - 5.0).abs() < 1e-12);
     }
 
     #[test]
     fn the_maximum_on_a_face_is_the_foot_of_the_perpendicular() {
         let found = maximum(vec![below(array![1.0, 1.0], 1.0)], 10.0).unwrap();
-        assert!((&found.step - &array![1.0, 0.0]).iter().all(|v| v.abs() < 1e-12));
+        assert!(
+            (&found.step - &array![1.0, 0.0])
+                .iter()
+                .all(|v| v.abs() < 1e-12)
+        );
         assert_eq!(found.active, vec![0]);
     }
 
@@ -339,7 +353,11 @@ mod tests {
             below(array![0.0, 1.0], 0.5),
         ];
         let found = maximum(faces, 10.0).unwrap();
-        assert!((&found.step - &array![0.5, 0.5]).iter().all(|v| v.abs() < 1e-12));
+        assert!(
+            (&found.step - &array![0.5, 0.5])
+                .iter()
+                .all(|v| v.abs() < 1e-12)
+        );
     }
 
     #[test]
@@ -354,6 +372,10 @@ mod tests {
     #[test]
     fn the_box_is_a_face_like_others() {
         let found = maximum(vec![], 1.5).unwrap();
-        assert!((&found.step - &array![1.5, 1.0]).iter().all(|v| v.abs() < 1e-12));
+        assert!(
+            (&found.step - &array![1.5, 1.0])
+                .iter()
+                .all(|v| v.abs() < 1e-12)
+        );
     }
 }
