@@ -21,11 +21,16 @@ pub enum Stop {
     ///   is shorter than the tolerance, and the likelihood concave along those
     ///   faces. The likelihood at the observation itself is that of a limit from
     ///   this side.
-    /// * No boundary alone, moved by up to max(16, n^(1/2)) observations either
-    ///   way, and all parameters with it, makes the likelihood larger: as far as
-    ///   its second-order expansion with an allowance for the third order tells,
-    ///   and by climbs in every cell where that leaves a hope. Rows that lose more
-    ///   than 100 together are not passed.
+    /// * No end of a segment of one selection, moved by up to max(16, n^(1/2))
+    ///   observations either way, no new segment of up to 4 observations at such an
+    ///   end, and no two such moves of up to 4 observations each, with all
+    ///   parameters following, makes the likelihood larger by 1e-7: as far as its
+    ///   second-order expansion with an allowance for the third order tells, and
+    ///   by climbs in every cell where that leaves a hope. Rows that lose more than
+    ///   100 together are not passed.
+    ///
+    /// Directions in which the likelihood is exactly flat (the scale of a top-1
+    /// router) are left where they are. `docs/methods.md`, 4.
     ConvergedAtJump,
     /// The last gain was below tolerance; nothing was certified (EM and
     /// gradient steps before the polish).
@@ -33,7 +38,8 @@ pub enum Stop {
     /// The iteration limit was reached.
     MaxIterations,
     /// No step along the search direction raises the likelihood, although the
-    /// score is above tolerance: a jump of a top-K likelihood, or rounding.
+    /// score is above tolerance: a jump of a top-K likelihood that the search
+    /// along boundaries does not treat, or rounding.
     NoAscent,
     /// The score is below tolerance, but the likelihood is not concave there, and
     /// no step along its curvature raises it.

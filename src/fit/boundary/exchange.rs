@@ -76,7 +76,7 @@ impl Submixture {
         }
     }
 
-    /// Number of coordinates of the whole mixture.
+    /// Derivatives of no rows, in the coordinates of the whole mixture.
     pub(super) fn nothing(&self) -> Derivatives {
         Derivatives {
             log_likelihood: 0.0,
