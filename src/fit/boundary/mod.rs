@@ -128,6 +128,23 @@ struct Move {
     pull: Array1<f64>,
 }
 
+/// Where a walk over rows leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Left,
+    Right,
+}
+
+/// Rows that are to take another regime one after the other.
+struct Walk {
+    /// The end of a segment at which it begins.
+    end: usize,
+    direction: Direction,
+    /// Most rows.
+    window: usize,
+    regime: Regime,
+}
+
 impl Move {
     fn distance(&self) -> usize {
         self.places.len()
@@ -353,20 +370,25 @@ impl Search<'_> {
         let count = self.line.len();
         let mut moves = Vec::new();
         for end in peak.cell.ends() {
-            for right in [false, true] {
-                let (inside, beyond) = match right {
-                    true => (Some(end).filter(|&e| e < count), end.checked_sub(1)),
-                    false => (end.checked_sub(1), Some(end).filter(|&e| e < count)),
+            let sides = [end.checked_sub(1), Some(end).filter(|&e| e < count)];
+            for direction in [Direction::Left, Direction::Right] {
+                let (inside, beyond) = match direction {
+                    Direction::Left => (sides[0], sides[1]),
+                    Direction::Right => (sides[1], sides[0]),
                 };
                 let Some(inside) = inside else { continue };
                 let beyond = beyond.map(|place| peak.cell.regime(place).clone());
                 let mut new = peak.cell.regime(inside).exchanges(&gate);
                 new.retain(|regime| Some(regime) != beyond.as_ref());
-                for regime in new {
-                    self.walk(peak, program, end, right, NEAR, regime, &mut moves);
-                }
-                if let Some(beyond) = beyond {
-                    self.walk(peak, program, end, right, window, beyond, &mut moves);
+                let new = new.into_iter().map(|regime| (regime, NEAR));
+                for (regime, window) in new.chain(beyond.map(|regime| (regime, window))) {
+                    let walk = Walk {
+                        end,
+                        direction,
+                        window,
+                        regime,
+                    };
+                    self.walk(peak, program, &walk, &mut moves);
                 }
             }
         }
@@ -374,30 +396,26 @@ impl Search<'_> {
     }
 
     /// Gives one row after the other another regime, beginning at an end.
-    #[allow(clippy::too_many_arguments)]
-    fn walk(
-        &mut self,
-        peak: &Peak,
-        program: &Program,
-        end: usize,
-        right: bool,
-        window: usize,
-        regime: Regime,
-        moves: &mut Vec<Move>,
-    ) {
+    fn walk(&mut self, peak: &Peak, program: &Program, walk: &Walk, moves: &mut Vec<Move>) {
+        let Walk {
+            end,
+            direction,
+            window,
+            ref regime,
+        } = *walk;
         let parameters = self.parameters(&peak.packed);
         let under = |kept: &[bool]| Submixture::new(&parameters, self.layout, kept);
         let growing = under(&regime.kept);
         let mut shrinking: Option<(Regime, Submixture)> = None;
-        let room = match right {
-            true => self.line.len() - end,
-            false => end,
+        let room = match direction {
+            Direction::Left => end,
+            Direction::Right => self.line.len() - end,
         };
         let mut changed = growing.nothing();
         for distance in 1..=room.min(window) {
-            let (passed, places) = match right {
-                true => (end + distance - 1, end..end + distance),
-                false => (end - distance, end - distance..end),
+            let (passed, front, places) = match direction {
+                Direction::Left => (end - distance, end - distance, end - distance..end),
+                Direction::Right => (end + distance - 1, end + distance, end..end + distance),
             };
             let own = peak.cell.regime(passed);
             if own.kept != regime.kept {
@@ -412,7 +430,6 @@ impl Search<'_> {
             if changed.log_likelihood.is_nan() || changed.log_likelihood < -HOPELESS {
                 break;
             }
-            let front = if right { places.end } else { places.start };
             if self.line.separates(front) {
                 moves.push(Move {
                     places,
