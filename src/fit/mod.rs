@@ -1,14 +1,15 @@
 //! Maximum likelihood over a compact parameter set.
 //!
 //! ```text
-//! start -> em | gradient -> newton | none -> outcome (each start)
-//!                                         -> multistart (the best, and all the others)
+//! start -> em | gradient -> newton, boundary | none -> outcome (each start)
+//!                                                   -> multistart (the best, and all the others)
 //! ```
 //!
 //! The parameter set is a box ([`Bounds`]): in the theorems the set is compact,
 //! and without it the likelihood of an over-specified mixture is unbounded. The
 //! methods are described in `docs/methods.md`.
 
+mod boundary;
 mod bounds;
 mod chart;
 mod distillation;

@@ -1,5 +1,6 @@
 //! One estimator run, and many.
 
+use super::boundary::search;
 use super::bounds::Bounds;
 use super::em::{EmOptions, GainMeasure, GateStep, expectation_maximisation};
 use super::gradient::{GradientOptions, quasi_newton};
@@ -129,7 +130,7 @@ pub fn maximise(
         let first = maximise(backend, &head, start, bounds, options);
         // A pilot that did not end at a maximum says nothing about where one is.
         if first.stop.is_converged() {
-            let mut outcome = polish(backend, data, &first.parameters, bounds, newton);
+            let mut outcome = finish(backend, data, &first.parameters, bounds, newton);
             outcome.effort += first.effort;
             return outcome;
         }
@@ -159,10 +160,22 @@ pub fn maximise(
     let Polish::Newton(newton) = options.polish else {
         return near;
     };
-    let mut outcome = polish(backend, data, &near.parameters, bounds, newton);
+    let mut outcome = finish(backend, data, &near.parameters, bounds, newton);
     outcome.effort += near.effort;
     outcome.effort += spent;
     outcome
+}
+
+/// The polish, then the search along the boundaries of a top-K mixture.
+fn finish(
+    backend: &dyn Backend,
+    data: &Data,
+    near: &Parameters,
+    bounds: &Bounds,
+    newton: NewtonOptions,
+) -> Outcome {
+    let polished = polish(backend, data, near, bounds, newton);
+    search(backend, data, bounds, newton, polished)
 }
 
 /// The outcomes of several starts.
@@ -269,7 +282,7 @@ fn polish_distinct(
                 effort: Effort::default(),
                 ..outcomes[j].clone()
             },
-            None => polish(backend, data, &pilots[k].parameters, bounds, newton),
+            None => finish(backend, data, &pilots[k].parameters, bounds, newton),
         };
         outcome.effort += pilots[k].effort;
         outcomes.push(outcome);

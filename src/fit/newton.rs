@@ -13,6 +13,7 @@
 //! the certificate and it is the direction of ascent that all of them agree on
 //! (the bundle idea of Lemarechal 1975).
 
+use super::boundary::has_polyhedral_cells;
 use super::bounds::Bounds;
 use super::chart::{Atlas, Chart, Motion};
 use super::outcome::{Effort, Outcome, Stop};
@@ -54,6 +55,8 @@ const FIRST_RADIUS: [f64; 2] = [0.1, 1.0];
 /// A step shorter than this fraction, at a kinked likelihood, means that a kink
 /// is in the way.
 const SHORT_STEP: f64 = 0.3;
+/// Promise of a failed step below which a jump, not a bend, is in the way.
+const LITTLE: f64 = 1e-6;
 /// Scores kept around a kink.
 const BUNDLE: usize = 12;
 
@@ -80,6 +83,10 @@ pub fn polish(
         template: start,
         effort: Effort::default(),
         kinks: Kinks::new(start, data),
+        past_jumps: match has_polyhedral_cells(start, data) {
+            true => PastJumps::BoundarySearch,
+            false => PastJumps::Newton,
+        },
         atlas: Atlas::new(start, &layout, bounds, data),
     };
     let mut state = climb.state(packed);
@@ -104,13 +111,16 @@ struct Kinks<'a> {
 
 impl<'a> Kinks<'a> {
     fn new(parameters: &Parameters, data: &'a Data) -> Self {
-        let at_zero_means = matches!(
-            parameters.gate.kind,
-            GateKind::Competition {
-                response: Response::Absolute,
-                ..
-            }
-        );
+        // A kept mean is zero only where all dropped ones are: top-K has no such
+        // kinks, they lie behind jumps.
+        let at_zero_means = !parameters.is_sparse()
+            && matches!(
+                parameters.gate.kind,
+                GateKind::Competition {
+                    response: Response::Absolute,
+                    ..
+                }
+            );
         let experts = parameters.experts.iter().enumerate();
         let kinked = experts.filter(|(_, e)| at_zero_means || e.kind == ExpertKind::Relu);
         Kinks {
@@ -161,7 +171,18 @@ struct Climb<'a> {
     template: &'a Parameters,
     effort: Effort,
     kinks: Kinks<'a>,
+    past_jumps: PastJumps,
     atlas: Atlas<'a>,
+}
+
+/// Who is to find a way past a jump of the likelihood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PastJumps {
+    /// Smaller steps, as for any step that fails.
+    Newton,
+    /// The search along boundaries: a failed step that promised little ends the
+    /// climb.
+    BoundarySearch,
 }
 
 impl Climb<'_> {
@@ -384,6 +405,9 @@ impl Climb<'_> {
                     rejected: None,
                     fraction: 1.0,
                 };
+            }
+            if self.past_jumps == PastJumps::BoundarySearch && promise <= LITTLE {
+                break;
             }
             // Near a kink no ball is small enough.
             if self.kinks.between(

@@ -12,13 +12,34 @@ pub enum Stop {
     /// As [`Stop::Converged`], at a kink of the likelihood: zero lies, within
     /// tolerance, in the convex hull of the scores around the point.
     ConvergedAtKink,
+    /// As [`Stop::Converged`], of a top-K mixture whose selection is about to
+    /// change: where the log-likelihood jumps, or bends.
+    ///
+    /// * The score is that on the cell of parameters at which every row keeps its
+    ///   selection, and on the faces of this polyhedron that it presses against
+    ///   (an observation at which two experts nearly tie): the Newton step on it
+    ///   is shorter than the tolerance, and the likelihood concave along those
+    ///   faces. The likelihood at the observation itself is that of a limit from
+    ///   this side.
+    /// * No end of a segment of one selection, moved by up to max(16, n^(1/2))
+    ///   observations either way, no new segment of up to 4 observations at such an
+    ///   end, and no two such moves of up to 4 observations each, with all
+    ///   parameters following, makes the likelihood larger by 1e-7: as far as its
+    ///   second-order expansion with an allowance for the third order tells, and
+    ///   by climbs in every cell where that leaves a hope. Rows that lose more than
+    ///   100 together are not passed.
+    ///
+    /// Directions in which the likelihood is exactly flat (the scale of a top-1
+    /// router) are left where they are. `docs/methods.md`, 4.
+    ConvergedAtJump,
     /// The last gain was below tolerance; nothing was certified (EM and
     /// gradient steps before the polish).
     SmallGain,
     /// The iteration limit was reached.
     MaxIterations,
     /// No step along the search direction raises the likelihood, although the
-    /// score is above tolerance: a jump of a top-K likelihood, or rounding.
+    /// score is above tolerance: a jump of a top-K likelihood that the search
+    /// along boundaries does not treat, or rounding.
     NoAscent,
     /// The score is below tolerance, but the likelihood is not concave there, and
     /// no step along its curvature raises it.
@@ -49,7 +70,10 @@ pub enum Stop {
 impl Stop {
     /// True if the maximum is certified.
     pub fn is_converged(&self) -> bool {
-        matches!(self, Stop::Converged | Stop::ConvergedAtKink)
+        matches!(
+            self,
+            Stop::Converged | Stop::ConvergedAtKink | Stop::ConvergedAtJump
+        )
     }
 
     /// The reason in one word, as it stands in a row.
@@ -57,6 +81,7 @@ impl Stop {
         match self {
             Stop::Converged => "Converged",
             Stop::ConvergedAtKink => "ConvergedAtKink",
+            Stop::ConvergedAtJump => "ConvergedAtJump",
             Stop::SmallGain => "SmallGain",
             Stop::MaxIterations => "MaxIterations",
             Stop::NoAscent => "NoAscent",
