@@ -17,10 +17,12 @@ pub mod rate;
 pub mod row;
 pub mod run;
 pub mod series;
+pub mod shard;
 pub mod study;
 pub mod summary;
 
 pub use plan::{Cell, Plan};
 pub use row::{Row, RowFile};
+pub use shard::Shard;
 pub use study::Study;
 pub use summary::{Summary, Verdict};

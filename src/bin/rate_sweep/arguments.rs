@@ -106,6 +106,10 @@ pub struct Run {
     /// Run two replicates of each cell, to see that a study works
     #[arg(long)]
     pub smoke: bool,
+    /// Run part I of M of the replicates into a row file of its own, or `none`: all of them.
+    /// Unless given, a Slurm array or an indexed Kubernetes job decides
+    #[arg(long, value_name = "I/M")]
+    pub shard: Option<String>,
     /// Folder that gets STUDY/rows.csv, plots and page
     #[arg(long, default_value = "results")]
     pub out: PathBuf,

@@ -6,6 +6,7 @@ mod arguments;
 mod inverse;
 mod models;
 mod output;
+mod shard;
 mod studies;
 
 use arguments::{Arguments, Command};
