@@ -49,6 +49,11 @@ pub enum Command {
         /// Folder of study files, or one of them
         studies: PathBuf,
     },
+    /// Write the folder's README.md and index.html: claims, findings and plots of all records
+    Index {
+        /// Folder of study files
+        studies: PathBuf,
+    },
     /// Minimise the distance of over-specified mixtures from a truth at fixed spreads; print exponents
     Inverse {
         /// Inverse-bound study file

@@ -64,7 +64,7 @@ pub fn toml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn plans(path: &Path) -> Result<Vec<Plan>> {
+pub fn plans(path: &Path) -> Result<Vec<Plan>> {
     study_files(path)?
         .iter()
         .map(|file| Plan::new(read_study(file)?))
