@@ -10,7 +10,7 @@ const MOST_COLOURS: usize = 256;
 const FREQUENT: usize = 192;
 /// Largest change of a channel, of 255, by which a colour may move into the
 /// palette. Rare colours are those of single pixels on smoothed edges.
-const LARGEST_CHANGE: u8 = 12;
+const LARGEST_CHANGE: u8 = 24;
 
 /// Writes an RGB image, three bytes per pixel, row by row. Smoothed edges of a
 /// drawing have more than 256 colours, but almost all pixels have one of a few:

@@ -188,12 +188,28 @@ fn inverse_claims(plan: &InversePlan, findings: &[Finding]) -> Vec<IndexClaim> {
                 .iter()
                 .map(|(cell, finding)| IndexResult {
                     series: cell.gate.clone(),
-                    measured: exponent_text(finding, Quantity::Hellinger),
+                    measured: claimed_exponents(finding),
                     verdict: finding.verdict(),
                 })
                 .collect(),
         })
         .collect()
+}
+
+/// The exponent of h, and those of the masses that are claimed.
+fn claimed_exponents(finding: &Finding) -> String {
+    let claimed = finding.exponents.iter().filter(|e| e.claimed.is_some());
+    let texts: Vec<String> = claimed
+        .map(|exponent| {
+            let value = exponent_text(finding, exponent.quantity);
+            match exponent.quantity {
+                Quantity::Hellinger => value,
+                Quantity::RawMass => format!("raw {value}"),
+                Quantity::TiltedMass => format!("tilted {value}"),
+            }
+        })
+        .collect();
+    texts.join(", ")
 }
 
 fn inverse_effort(findings: &[Finding], environment: Option<&Environment>) -> Effort {

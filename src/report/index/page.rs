@@ -122,10 +122,16 @@ fn result_row(result: &IndexResult) -> String {
         Verdict::Missing => "missing",
         verdict => verdict.name(),
     };
+    let measured = match result.series.as_str() {
+        "" => format!("<td colspan=\"2\">{}</td>", escape(&result.measured)),
+        series => format!(
+            "<td>{}</td><td>{}</td>",
+            escape(series),
+            escape(&result.measured)
+        ),
+    };
     format!(
-        "<tr><td>{}</td><td>{}</td><td><span class=\"verdict {class}\">{}</span></td></tr>\n",
-        escape(&result.series),
-        escape(&result.measured),
+        "<tr>{measured}<td><span class=\"verdict {class}\">{}</span></td></tr>\n",
         result.verdict.name()
     )
 }
