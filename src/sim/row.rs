@@ -339,11 +339,7 @@ impl RowFile {
             self.elsewhere.is_empty()
                 || !self.elsewhere.contains(&(row.cell.clone(), row.replicate))
         };
-        let is_sorted = self
-            .rows
-            .iter()
-            .filter(is_own)
-            .is_sorted_by_key(|row| key(row));
+        let is_sorted = self.rows.iter().filter(is_own).is_sorted_by_key(&key);
         self.rows.sort_by_key(&key);
         if is_sorted {
             return Ok(());
