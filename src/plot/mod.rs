@@ -23,6 +23,7 @@
 //! ```
 
 mod axis;
+mod bitmap;
 mod chart;
 mod clip;
 mod figure;

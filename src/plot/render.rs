@@ -1,11 +1,14 @@
 //! Turns a scene into SVG or PNG through plotters' drawing back ends.
 
+use std::io::BufWriter;
+
 use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{
     Color, FontFamily, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle,
 };
 
+use super::bitmap;
 use super::font;
 use super::scene::{Anchor, Point, Reading, Rgb, Scene, Shape, WHITE};
 
@@ -47,8 +50,7 @@ fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-/// Writes the picture to `path`, whose name must end in `.png`, and returns
-/// the reason if that fails.
+/// Writes the picture to `path` and returns the reason if that fails.
 pub(super) fn png(
     scene: &Scene,
     (width, height): (u32, u32),
@@ -64,10 +66,8 @@ pub(super) fn png(
     }
     let pixels = averaged(&large, size.0 as usize);
     let size = (width * PNG_SCALE, height * PNG_SCALE);
-    let mut backend = BitMapBackend::new(path, size);
-    backend
-        .blit_bitmap((0, 0), size, &pixels)
-        .and_then(|()| backend.present())
+    std::fs::File::create(path)
+        .and_then(|file| bitmap::write(BufWriter::new(file), size, &pixels))
         .map_err(|e| e.to_string())
 }
 

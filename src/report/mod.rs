@@ -15,6 +15,7 @@ mod environment;
 mod figures;
 mod format;
 mod html;
+mod index;
 mod inverse;
 mod page;
 mod starts;
@@ -25,6 +26,7 @@ mod wording;
 
 pub use csv::{claims_csv, summary_csv};
 pub use environment::Environment;
+pub use index::{IndexEntry, has_index, index_is_stale, write_index};
 pub use inverse::{inverse_claims_csv, inverse_is_stale, inverse_table, write_inverse};
 pub use table::{claims_table, text_table};
 

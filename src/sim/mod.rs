@@ -20,11 +20,13 @@ pub mod rate;
 pub mod row;
 pub mod run;
 pub mod series;
+pub mod shard;
 pub mod statistic;
 pub mod study;
 pub mod summary;
 
 pub use plan::{Cell, Plan};
 pub use row::{Row, RowFile};
+pub use shard::Shard;
 pub use study::Study;
 pub use summary::{Summary, Verdict};

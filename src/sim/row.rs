@@ -2,9 +2,10 @@
 
 use super::column::Loss;
 use super::plan::Plan;
+use super::shard::{Shard, merged, shard_files};
 use super::study::{Admission, Study};
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -243,6 +244,17 @@ impl Row {
 }
 
 impl Row {
+    /// Whether two rows agree in all fields but the time.
+    pub fn equals_but_for_time(&self, other: &Row) -> bool {
+        // As text: NaN equals NaN, and digits that no file holds do not count.
+        let timeless = |row: &Row| {
+            let mut fields = row.fields();
+            fields.pop();
+            fields
+        };
+        timeless(self) == timeless(other)
+    }
+
     /// Whether the cell's name says the same sample size as the row.
     fn is_consistent(&self) -> bool {
         self.cell.ends_with(&format!("n={}", self.n))
@@ -262,7 +274,9 @@ pub struct RowFile {
     path: PathBuf,
     file: File,
     _lock: File,
-    /// The rows already there.
+    /// Replicates whose rows stand in other files only.
+    elsewhere: HashSet<(String, u64)>,
+    /// The rows already there, those of the other files among them.
     pub rows: Vec<Row>,
 }
 
@@ -275,23 +289,39 @@ impl RowFile {
     /// stands twice or does not parse, or if the rows are packed. Nothing is
     /// changed on disk then.
     pub fn open(folder: &Path, plan: &Plan) -> Result<Self> {
+        RowFile::open_part(folder, plan, None)
+    }
+
+    /// Opens or creates the file of one shard, [`Shard::file_name`], or of none,
+    /// `rows.csv`. The rows of all other files are read, too.
+    ///
+    /// # Errors
+    /// As [`RowFile::open`], and as [`merged`].
+    pub fn open_part(folder: &Path, plan: &Plan, shard: Option<Shard>) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
-        let path = folder.join("rows.csv");
+        let path = folder.join(shard.map_or("rows.csv".to_string(), Shard::file_name));
         let failed = |action: &'static str| {
             let path = path.clone();
             move |e: std::io::Error| Error::file(&path, action, &e)
         };
         let packed = folder.join("rows.csv.gz");
-        if packed.exists() && !path.exists() {
+        if packed.exists() && !folder.join("rows.csv").exists() {
             let message = "recorded rows are packed: unpack them (gunzip) to add to them";
             return Err(Error::input(&packed, "", message));
         }
-        let lock = lock(folder)?;
+        let lock = lock(&path)?;
         let mut file = open_to_append(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
         let whole = whole_lines(&path, &bytes, plan)?;
-        let rows = parse(&path, whole, plan)?;
+        let own = parse(&path, whole, plan)?;
+        let names = |row: &Row| (row.cell.clone(), row.replicate);
+        let here: HashSet<(String, u64)> = own.iter().map(names).collect();
+        let mut files = vec![(path.clone(), own)];
+        let others = row_files(folder)?.into_iter().filter(|p| *p != path);
+        files.extend(read_files(others, plan)?);
+        let rows = merged(files)?;
+        let elsewhere = rows.iter().map(names).filter(|name| !here.contains(name));
         if whole.len() < bytes.len() {
             file.set_len(whole.len() as u64)
                 .map_err(failed("truncate"))?;
@@ -304,6 +334,7 @@ impl RowFile {
             path,
             file,
             _lock: lock,
+            elsewhere: elsewhere.collect(),
             rows,
         })
     }
@@ -327,22 +358,18 @@ impl RowFile {
     /// # Errors
     /// [`Error::File`].
     pub fn sort(&mut self, plan: &Plan) -> Result<()> {
-        let position: HashMap<&str, usize> = plan
-            .cells
-            .iter()
-            .enumerate()
-            .map(|(k, cell)| (cell.name.as_str(), k))
-            .collect();
-        let key = |row: &Row| {
-            let cell = position.get(row.cell.as_str()).copied();
-            (cell.unwrap_or(usize::MAX), row.replicate)
+        let key = plan_order(plan);
+        let is_own = |row: &&Row| {
+            self.elsewhere.is_empty()
+                || !self.elsewhere.contains(&(row.cell.clone(), row.replicate))
         };
-        if self.rows.is_sorted_by_key(key) {
+        let is_sorted = self.rows.iter().filter(is_own).is_sorted_by_key(&key);
+        self.rows.sort_by_key(&key);
+        if is_sorted {
             return Ok(());
         }
-        self.rows.sort_by_key(key);
         let mut bytes = encode(&Row::header(&plan.study));
-        for row in &self.rows {
+        for row in self.rows.iter().filter(is_own) {
             bytes.extend(encode(&row.fields()));
         }
         let temporary = self.path.with_extension("csv.new");
@@ -364,36 +391,87 @@ fn open_to_append(path: &Path) -> Result<File> {
         .map_err(|e| Error::file(path, "open", &e))
 }
 
-/// Keeps a second writer out for as long as it lives. The lock is on a file of
-/// its own, since the rows' file is replaced when they are sorted.
-fn lock(folder: &Path) -> Result<File> {
-    let lock = open_to_append(&folder.join(".lock"))?;
+/// The place of a row in its file: cells as in the plan, then replicates.
+fn plan_order(plan: &Plan) -> impl Fn(&Row) -> (usize, u64) {
+    let cells = plan.cells.iter().enumerate();
+    let position: HashMap<&str, usize> = cells.map(|(k, c)| (c.name.as_str(), k)).collect();
+    move |row| {
+        let cell = position.get(row.cell.as_str()).copied();
+        (cell.unwrap_or(usize::MAX), row.replicate)
+    }
+}
+
+/// Keeps a second writer of `rows` out for as long as it lives. The lock is on a
+/// file of its own, since the rows' file is replaced when they are sorted:
+/// `.lock` for `rows.csv`, `.rows.2-of-4.lock` for a shard.
+fn lock(rows: &Path) -> Result<File> {
+    let name = match rows.file_stem().and_then(|name| name.to_str()) {
+        Some("rows") | None => ".lock".to_string(),
+        Some(shard) => format!(".{shard}.lock"),
+    };
+    let lock = open_to_append(&rows.with_file_name(name))?;
     if lock.try_lock().is_err() {
-        let rows = folder.join("rows.csv");
-        return Err(Error::input(&rows, "", "another run is writing these rows"));
+        return Err(Error::input(rows, "", "another run is writing these rows"));
     }
     Ok(lock)
 }
 
-/// Reads rows for a report: `rows.csv`, or `rows.csv.gz` as recorded in the
-/// repository.
+/// Reads rows for a report, in plan order: those of `rows.csv`, or of
+/// `rows.csv.gz` as recorded in the repository, and those of all shards.
 ///
 /// # Errors
-/// [`Error::File`] if neither can be read; [`Error::Input`] as
-/// [`RowFile::open`].
+/// [`Error::File`] if there is none or one cannot be read; [`Error::Input`] as
+/// [`RowFile::open_part`].
 pub fn read_rows(folder: &Path, plan: &Plan) -> Result<Vec<Row>> {
+    let mut files = row_files(folder)?;
+    if files.is_empty() {
+        // To say that it is not there.
+        files.push(folder.join("rows.csv"));
+    }
+    let mut rows = merged(read_files(files.into_iter(), plan)?)?;
+    rows.sort_by_key(plan_order(plan));
+    Ok(rows)
+}
+
+/// Every file of rows in `folder`.
+fn row_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let plain = folder.join("rows.csv");
     let packed = folder.join("rows.csv.gz");
-    if !plain.exists() && packed.exists() {
-        let file = File::open(&packed).map_err(|e| Error::file(&packed, "read", &e))?;
-        let mut text = String::new();
-        flate2::read::GzDecoder::new(file)
-            .read_to_string(&mut text)
-            .map_err(|e| Error::file(&packed, "read", &e))?;
-        return parse(&packed, &text, plan);
+    let mut files = Vec::new();
+    if plain.exists() {
+        files.push(plain);
+    } else if packed.exists() {
+        files.push(packed);
     }
-    let bytes = std::fs::read(&plain).map_err(|e| Error::file(&plain, "read", &e))?;
-    parse(&plain, whole_lines(&plain, &bytes, plan)?, plan)
+    if folder.exists() {
+        files.extend(shard_files(folder)?);
+    }
+    Ok(files)
+}
+
+fn read_files(
+    paths: impl Iterator<Item = PathBuf>,
+    plan: &Plan,
+) -> Result<Vec<(PathBuf, Vec<Row>)>> {
+    paths
+        .map(|path| {
+            let rows = read_file(&path, plan)?;
+            Ok((path, rows))
+        })
+        .collect()
+}
+
+fn read_file(path: &Path, plan: &Plan) -> Result<Vec<Row>> {
+    let failed = |e: std::io::Error| Error::file(path, "read", &e);
+    if path.extension().is_some_and(|e| e == "gz") {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(File::open(path).map_err(failed)?)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+        return parse(path, &text, plan);
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    parse(path, whole_lines(path, &bytes, plan)?, plan)
 }
 
 /// The text up to the last line end. What follows is a torn line, which may end
@@ -438,7 +516,7 @@ fn parse(path: &Path, text: &str, plan: &Plan) -> Result<Vec<Row>> {
         return Err(other_study(Some(1), "other columns"));
     }
     let mut rows = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for record in reader.records() {
         let record = record.map_err(|e| at(None, "", e.to_string()))?;
         let line = record.position().map(|p| p.line() as usize);

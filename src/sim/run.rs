@@ -5,6 +5,7 @@ use super::constants::inverse_diagonal;
 use super::estimate::{Estimated, estimate, is_success};
 use super::plan::{Cell, Plan, PlannedTruth};
 use super::row::{Row, RowFile, StartOutcome};
+use super::shard::Shard;
 use super::study::Study;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub struct Request {
     pub only: Option<String>,
     /// Runs two replicates of each cell, to see that a study works.
     pub smoke: bool,
+    /// Runs only the replicates of this part.
+    pub shard: Option<Shard>,
 }
 
 impl Request {
@@ -80,7 +83,8 @@ struct Task<'a> {
     replicate: u64,
 }
 
-/// Runs every replicate that `file` does not hold yet, calling `progress` after
+/// Runs every replicate that `file` does not hold yet, of all or of the requested
+/// shard, calling `progress` after
 /// each row with (rows of data done, rows of data in all, the row).
 ///
 /// # Errors
@@ -98,12 +102,26 @@ pub fn run(
         .build()
         .map_err(|e| Error::value("--jobs", e.to_string()))?;
     let first = request.first_replicates(plan);
-    run_up_to(plan, file, &pool, &cells, first, &mut progress)?;
-    if !request.smoke && request.only.is_none() {
+    let mut up_to = |replicates: u64, file: &mut RowFile| {
+        let mut tasks = missing(&file.rows, &cells, replicates);
+        if let Some(shard) = request.shard {
+            tasks.retain(|t| shard.holds(plan, t.cell, t.replicate));
+        }
+        run_tasks(plan, file, &pool, &tasks, &mut progress)
+    };
+    up_to(first, file)?;
+    if !request.smoke && request.only.is_none() && has_pilot(plan, &file.rows) {
         let all = target_replicates(plan, &file.rows);
-        run_up_to(plan, file, &pool, &cells, all, &mut progress)?;
+        up_to(all, file)?;
     }
     file.sort(plan)
+}
+
+/// Whether every cell has the rows that decide how many it is to have. Of a
+/// study in shards they may still be missing.
+pub fn has_pilot(plan: &Plan, rows: &[Row]) -> bool {
+    let cells: Vec<&Cell> = plan.cells.iter().collect();
+    missing(rows, &cells, plan.first_replicates()).is_empty()
 }
 
 /// Replicates each cell is to have, from the rows of the pilot.
@@ -127,27 +145,27 @@ pub fn target_replicates(plan: &Plan, rows: &[Row]) -> u64 {
     })
 }
 
-fn run_up_to(
-    plan: &Plan,
-    file: &mut RowFile,
-    pool: &rayon::ThreadPool,
-    cells: &[&Cell],
-    replicates: u64,
-    progress: &mut impl FnMut(u64, u64, &Row),
-) -> Result<()> {
-    let done: HashSet<(String, u64)> = file
-        .rows
-        .iter()
-        .map(|row| (row.cell.clone(), row.replicate))
-        .collect();
+/// The first `replicates` of each cell, but for those that have a row.
+fn missing<'a>(rows: &[Row], cells: &[&'a Cell], replicates: u64) -> Vec<Task<'a>> {
+    let name = |row: &Row| (row.cell.clone(), row.replicate);
+    let done: HashSet<(String, u64)> = rows.iter().map(name).collect();
     // Replicates in the outer loop: a run that is cut short has all cells.
     // Large samples first within each, so that threads end together.
     let mut order: Vec<&Cell> = cells.to_vec();
     order.sort_by_key(|c| std::cmp::Reverse(c.n));
-    let tasks: Vec<Task> = (0..replicates)
+    (0..replicates)
         .flat_map(|replicate| order.iter().map(move |&cell| Task { cell, replicate }))
         .filter(|t| !done.contains(&(t.cell.name.clone(), t.replicate)))
-        .collect();
+        .collect()
+}
+
+fn run_tasks(
+    plan: &Plan,
+    file: &mut RowFile,
+    pool: &rayon::ThreadPool,
+    tasks: &[Task],
+    progress: &mut impl FnMut(u64, u64, &Row),
+) -> Result<()> {
     // Samples on a lattice are all the same work.
     let on_lattice = plan.truths.iter().all(|t| t.model.input.is_lattice());
     let work = |n: u64| if on_lattice { 1 } else { n };

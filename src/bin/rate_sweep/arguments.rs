@@ -49,6 +49,11 @@ pub enum Command {
         /// Folder of study files, or one of them
         studies: PathBuf,
     },
+    /// Write the folder's README.md and index.html: claims, findings and plots of all records
+    Index {
+        /// Folder of study files
+        studies: PathBuf,
+    },
     /// Minimise the distance of over-specified mixtures from a truth at fixed spreads; print exponents
     Inverse {
         /// Inverse-bound study file
@@ -106,6 +111,10 @@ pub struct Run {
     /// Run two replicates of each cell, to see that a study works
     #[arg(long)]
     pub smoke: bool,
+    /// Run part I of M of the replicates into a row file of its own, or `none`: all of them.
+    /// Unless given, a Slurm array or an indexed Kubernetes job decides
+    #[arg(long, value_name = "I/M")]
+    pub shard: Option<String>,
     /// Folder that gets STUDY/rows.csv, plots and page
     #[arg(long, default_value = "results")]
     pub out: PathBuf,

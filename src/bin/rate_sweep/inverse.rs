@@ -8,11 +8,11 @@ use smoe_lab::sim::inverse::finding::{Finding, findings};
 use smoe_lab::sim::inverse::minimum::read_minima;
 use smoe_lab::sim::inverse::study::read_inverse_study;
 use smoe_lab::sim::inverse::sweep::minima;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The folder of inverse-bound studies inside a folder of studies.
-const FOLDER: &str = "inverse";
+pub const FOLDER: &str = "inverse";
 
 pub fn run(study: &Path, jobs: Option<usize>, out: &Path) -> Result<bool> {
     let plan = read_inverse_study(study)?;
@@ -34,16 +34,20 @@ pub fn run(study: &Path, jobs: Option<usize>, out: &Path) -> Result<bool> {
     Ok(findings.iter().all(Finding::holds))
 }
 
+/// The inverse-bound studies of a folder of studies; none without their folder.
+pub fn files(studies: &Path) -> Result<Vec<PathBuf>> {
+    let folder = studies.join(FOLDER);
+    match folder.is_dir() {
+        true => toml_files(&folder),
+        false => Ok(Vec::new()),
+    }
+}
+
 /// Judges the recorded minima of the inverse-bound studies in the folder
 /// `inverse` of a folder of studies, if there is one.
 pub fn check(studies: &Path) -> Result<bool> {
-    let folder = studies.join(FOLDER);
-    let files = match folder.is_dir() {
-        true => toml_files(&folder)?,
-        false => Vec::new(),
-    };
     let mut good = true;
-    for file in files {
+    for file in files(studies)? {
         let plan = read_inverse_study(&file)?;
         let name = &plan.study.name;
         let folder = plan.study.relative(Path::new("records")).join(name);

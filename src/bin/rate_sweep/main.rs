@@ -3,9 +3,11 @@
 //! bad input.
 
 mod arguments;
+mod index;
 mod inverse;
 mod models;
 mod output;
+mod shard;
 mod studies;
 
 use arguments::{Arguments, Command};
@@ -42,8 +44,10 @@ fn dispatch(command: Option<Command>) -> Result<bool> {
         }
         Some(Command::Check { studies }) => {
             let rates = studies::check(&studies)?;
-            Ok(inverse::check(&studies)? && rates)
+            let bounds = inverse::check(&studies)?;
+            Ok(index::check(&studies)? && bounds && rates)
         }
+        Some(Command::Index { studies }) => index::write(&studies),
         Some(Command::Distance {
             first,
             second,

@@ -2,6 +2,7 @@
 
 use crate::arguments::Run;
 use crate::output::{Progress, print};
+use crate::shard;
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::error::{Error, Result};
 use smoe_lab::model::draw_sample;
@@ -11,8 +12,9 @@ use smoe_lab::sim::column::Loss;
 use smoe_lab::sim::row::{RowFile, read_rows};
 use smoe_lab::sim::run::{self, Request};
 use smoe_lab::sim::series::sample_sizes;
+use smoe_lab::sim::study::Replicates;
 use smoe_lab::sim::study::read_study;
-use smoe_lab::sim::{Cell, Plan, Row, Summary, Verdict};
+use smoe_lab::sim::{Cell, Plan, Row, Shard, Summary, Verdict};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ pub fn headline() -> Result<bool> {
         jobs: None,
         only: None,
         smoke: false,
+        shard: None,
         out: PathBuf::from(RESULTS),
     })
 }
@@ -61,7 +64,7 @@ pub fn toml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn plans(path: &Path) -> Result<Vec<Plan>> {
+pub fn plans(path: &Path) -> Result<Vec<Plan>> {
     study_files(path)?
         .iter()
         .map(|file| Plan::new(read_study(file)?))
@@ -116,23 +119,25 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
 }
 
 pub fn run(request: &Run) -> Result<bool> {
+    let shard = shard::chosen(request.shard.as_deref())?;
     let mut holds = true;
     for plan in plans(&request.study)? {
-        holds &= run_one(&plan, request)?;
+        holds &= run_one(&plan, request, shard)?;
     }
     Ok(holds)
 }
 
-fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
+fn run_one(plan: &Plan, arguments: &Run, shard: Option<Shard>) -> Result<bool> {
     let folder = arguments.out.join(&plan.study.name);
     let request = Request {
         jobs: arguments.jobs.map(usize::from),
         only: arguments.only.clone(),
         smoke: arguments.smoke,
+        shard,
     };
     // Before anything is created on disk.
     request.cells(plan)?;
-    let mut file = RowFile::open(&folder, plan)?;
+    let mut file = RowFile::open_part(&folder, plan, shard)?;
     let mut progress = Progress::new(rows_left(plan, &file.rows, &request));
     let started = SystemTime::now();
     let before = file.rows.len();
@@ -141,6 +146,10 @@ fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
     })?;
     progress.finish();
     let computed = file.rows.len() - before;
+    if let Some(shard) = shard {
+        print_shard(plan, arguments, shard, computed, &file.rows, started);
+        return Ok(true);
+    }
     let threads = request.jobs.unwrap_or_else(cores);
     let environment = if computed > 0 {
         Environment::capture(&plan.hash, threads, started)
@@ -161,15 +170,64 @@ fn run_one(plan: &Plan, arguments: &Run) -> Result<bool> {
     Ok(arguments.smoke || !failed)
 }
 
+/// What a shard did and what is to be done next: it judges nothing and writes no
+/// report, since other shards may be at work.
+fn print_shard(
+    plan: &Plan,
+    arguments: &Run,
+    shard: Shard,
+    computed: usize,
+    rows: &[Row],
+    started: SystemTime,
+) {
+    let has_pilot = run::has_pilot(plan, rows);
+    let each = match has_pilot {
+        true => run::target_replicates(plan, rows),
+        false => plan.first_replicates(),
+    };
+    let of_plan =
+        |row: &&Row| row.replicate < each && plan.cells.iter().any(|cell| cell.name == row.cell);
+    let there = rows.iter().filter(of_plan).count() as u64;
+    let wanted = plan.cells.len() as u64 * each;
+    let words = |command: &str| {
+        let out = match arguments.out.as_os_str() == RESULTS {
+            true => String::new(),
+            false => format!(" --out {}", arguments.out.display()),
+        };
+        format!("rate_sweep {command} {}{out}", plan.study.path.display())
+    };
+    let is_pilot = matches!(plan.study.replicates, Replicates::Precision(_));
+    let next = match (has_pilot, there >= wanted) {
+        (false, _) if is_pilot => {
+            "the pilot is not complete: repeat every shard when all have ended".to_string()
+        }
+        (true, true) => format!("all rows are there; next: {}", words("report")),
+        _ => format!(
+            "when all shards have ended: {}, or {} --shard none to add what is missing",
+            words("report"),
+            words("run")
+        ),
+    };
+    print(&format!(
+        "{}, shard {shard}: {computed} rows computed in {:.1} s; {there} of {wanted} rows are there\n{next}\n",
+        plan.study.name,
+        started.elapsed().unwrap_or_default().as_secs_f64(),
+    ));
+}
+
 /// How many rows each requested cell still needs before it counts as done.
 fn rows_left(plan: &Plan, rows: &[Row], request: &Request) -> HashMap<String, u64> {
+    let is_ours = |cell: &Cell, replicate: u64| {
+        let shard = request.shard;
+        shard.is_none_or(|shard| shard.holds(plan, cell, replicate))
+    };
     let each = request.first_replicates(plan);
-    let mut left: HashMap<String, u64> =
-        plan.cells.iter().map(|c| (c.name.clone(), each)).collect();
-    for row in rows {
-        if let Some(count) = left.get_mut(&row.cell) {
-            *count = count.saturating_sub(1);
-        }
+    let mut left = HashMap::new();
+    for cell in &plan.cells {
+        let wanted = (0..each).filter(|&r| is_ours(cell, r)).count() as u64;
+        let of_cell = rows.iter().filter(|row| row.cell == cell.name);
+        let done = of_cell.filter(|row| is_ours(cell, row.replicate)).count() as u64;
+        left.insert(cell.name.clone(), wanted.saturating_sub(done));
     }
     left
 }
@@ -231,7 +289,7 @@ pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
             .find(|r| r.cell == cell_name && r.replicate == replicate);
         let verdict = match recorded {
             None => "no such row is recorded",
-            Some(row) if same_but_for_time(row, &replayed.row) => "equals the recorded row",
+            Some(row) if row.equals_but_for_time(&replayed.row) => "equals the recorded row",
             Some(_) => {
                 differs = true;
                 "DIFFERS from the recorded row"
@@ -241,15 +299,6 @@ pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
     }
     print(&text);
     Ok(!differs)
-}
-
-fn same_but_for_time(a: &Row, b: &Row) -> bool {
-    let timeless = |row: &Row| {
-        let mut fields = row.fields();
-        fields.pop();
-        fields
-    };
-    timeless(a) == timeless(b)
 }
 
 pub fn report(path: &Path, out: &Path, accuracy: Option<f64>) -> Result<bool> {

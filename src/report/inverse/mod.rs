@@ -115,7 +115,7 @@ pub fn inverse_table(plan: &InversePlan, findings: &[Finding]) -> String {
 }
 
 /// The cells of each case with their findings, in the order of the cases.
-fn by_case<'a>(
+pub(super) fn by_case<'a>(
     plan: &'a InversePlan,
     findings: &'a [Finding],
 ) -> Vec<Vec<(&'a InverseCell, &'a Finding)>> {
@@ -128,7 +128,7 @@ fn by_case<'a>(
 }
 
 /// What a case holds apart and claims.
-fn case_text(case: &Case) -> String {
+pub(super) fn case_text(case: &Case) -> String {
     let claims = [
         ("h", Some(case.exponent)),
         ("raw mass", case.raw_mass),
@@ -152,7 +152,7 @@ fn exponent_of(finding: &Finding, quantity: Quantity) -> Option<&Exponent> {
     finding.exponents.iter().find(|e| e.quantity == quantity)
 }
 
-fn exponent_text(finding: &Finding, quantity: Quantity) -> String {
+pub(super) fn exponent_text(finding: &Finding, quantity: Quantity) -> String {
     let value = exponent_of(finding, quantity).and_then(|e| e.value);
     value.map_or("–".to_string(), |value| decimal(value, 2))
 }

@@ -1,0 +1,137 @@
+//! The index as a page with thumbnails.
+
+use super::MARK;
+use super::entry::{Effort, IndexClaim, IndexEntry, IndexResult};
+use crate::report::html::{escape, typeset};
+use crate::sim::Verdict;
+
+const STYLE: &str = concat!(include_str!("../page/style.css"), include_str!("style.css"));
+
+/// The text of `index.html`. The plots are those of the records, by relative path.
+pub(super) fn page(groups: &[(String, Vec<&IndexEntry>)]) -> String {
+    let body: String = groups
+        .iter()
+        .map(|(heading, entries)| {
+            let studies: String = entries.iter().map(|entry| study(entry)).collect();
+            format!(
+                "<section>\n<h2>{}</h2>\n{studies}</section>\n",
+                typeset(heading)
+            )
+        })
+        .collect();
+    let links: String = groups
+        .iter()
+        .flat_map(|(_, entries)| entries)
+        .map(|entry| format!("<a href=\"#{0}\">{0}</a>\n", anchor(entry)))
+        .collect();
+    format!(
+        "{MARK}\n<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>Studies</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
+         <h1>Studies</h1>\n<p class=\"headline\">{}</p>\n<nav>\n{links}</nav>\n</header>\n\
+         <main>\n{body}</main>\n</body>\n</html>\n",
+        typeset(&headline(groups))
+    )
+}
+
+fn headline(groups: &[(String, Vec<&IndexEntry>)]) -> String {
+    let entries = || groups.iter().flat_map(|(_, entries)| entries);
+    let results = || entries().flat_map(|e| &e.claims).flat_map(|c| &c.results);
+    let count = |verdict: Verdict| results().filter(|r| r.verdict == verdict).count();
+    let parts: Vec<String> = [
+        Verdict::Holds,
+        Verdict::Fails,
+        Verdict::Undecided,
+        Verdict::Measured,
+        Verdict::Missing,
+    ]
+    .into_iter()
+    .map(|verdict| (count(verdict), verdict.name()))
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, name)| format!("{count} × {name}"))
+    .collect();
+    format!(
+        "{} studies. Claims, each series counted: {}. Intervals are 95 % intervals.",
+        entries().count(),
+        parts.join(", ")
+    )
+}
+
+fn anchor(entry: &IndexEntry) -> String {
+    escape(&format!("{}{}", entry.place, entry.name))
+}
+
+fn study(entry: &IndexEntry) -> String {
+    let (page, image) = (escape(&entry.page()), escape(&entry.thumbnail()));
+    let title = typeset(&entry.title);
+    let Some(effort) = &entry.effort else {
+        return format!(
+            "<article class=\"study\" id=\"{}\">\n<div class=\"thumbnail\"></div>\n<div>\n\
+             <h3>{title}</h3>\n<p class=\"source\">{}</p>\n<p>Not recorded.</p>\n</div>\n</article>\n",
+            anchor(entry),
+            source(entry),
+        );
+    };
+    format!(
+        "<article class=\"study\" id=\"{}\">\n<a class=\"thumbnail\" href=\"{page}\">\
+         <img src=\"{image}\" alt=\"Plot of {}\" loading=\"lazy\"></a>\n<div>\n\
+         <h3><a href=\"{page}\">{title}</a></h3>\n<p class=\"source\">{}</p>\n{}\
+         <p class=\"effort\">{}</p>\n</div>\n</article>\n",
+        anchor(entry),
+        escape(&entry.name),
+        source(entry),
+        claims(&entry.claims),
+        typeset(&effort_text(effort))
+    )
+}
+
+fn source(entry: &IndexEntry) -> String {
+    format!(
+        "<a href=\"{}\">{}</a> · {}",
+        escape(&entry.design()),
+        escape(&entry.name),
+        typeset(&entry.reference)
+    )
+}
+
+fn effort_text(effort: &Effort) -> String {
+    let time = effort.time.as_ref();
+    let time = time.map_or(String::new(), |time| format!(" Computing time: {time}."));
+    format!("{}. Failed: {}.{time}", effort.amount, effort.failed)
+}
+
+fn claims(claims: &[IndexClaim]) -> String {
+    let rows: String = claims.iter().map(claim_rows).collect();
+    format!("<div class=\"scroll\"><table class=\"claims\">\n{rows}</table></div>\n")
+}
+
+fn claim_rows(claim: &IndexClaim) -> String {
+    let theorem = match claim.theorem.as_str() {
+        "" => String::new(),
+        theorem => format!(" <span class=\"theorem\">{}</span>", typeset(theorem)),
+    };
+    let results: String = claim.results.iter().map(result_row).collect();
+    format!(
+        "<tbody>\n<tr><th colspan=\"3\" scope=\"rowgroup\">{}{theorem}</th></tr>\n{results}</tbody>\n",
+        typeset(&claim.text)
+    )
+}
+
+fn result_row(result: &IndexResult) -> String {
+    let class = match result.verdict {
+        Verdict::Missing => "missing",
+        verdict => verdict.name(),
+    };
+    let measured = match result.series.as_str() {
+        "" => format!("<td colspan=\"2\">{}</td>", escape(&result.measured)),
+        series => format!(
+            "<td>{}</td><td>{}</td>",
+            escape(series),
+            escape(&result.measured)
+        ),
+    };
+    format!(
+        "<tr>{measured}<td><span class=\"verdict {class}\">{}</span></td></tr>\n",
+        result.verdict.name()
+    )
+}
