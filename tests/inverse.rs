@@ -5,6 +5,7 @@ mod workplace;
 use smoe_lab::loss::density::{Effort, density_distance};
 use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::sim::Verdict;
+use smoe_lab::sim::inverse::distance::Distance;
 use smoe_lab::sim::inverse::finding::{Finding, Quantity, findings};
 use smoe_lab::sim::inverse::minimum::{Minimum, read_minima, to_csv};
 use smoe_lab::sim::inverse::split::Spread;
@@ -118,7 +119,7 @@ fn normal(coordinate: Spread, log_variance: f64) -> Vec<Minimum> {
 #[test]
 fn two_copies_of_a_normal_leave_it_by_delta_to_the_fourth_with_the_constant_of_hermite() {
     for minimum in normal(Spread::Intercept, 1.0) {
-        let ratio = minimum.hellinger * 48f64.sqrt() * 1.7 * 1.7 / minimum.delta.powi(4);
+        let ratio = minimum.distance * 48f64.sqrt() * 1.7 * 1.7 / minimum.delta.powi(4);
         assert!((ratio - 1.0).abs() < 1e-3, "{ratio} {minimum:?}");
     }
 }
@@ -127,7 +128,7 @@ fn two_copies_of_a_normal_leave_it_by_delta_to_the_fourth_with_the_constant_of_h
 #[test]
 fn two_copies_apart_in_variance_leave_by_delta_squared_with_the_constant_of_hermite() {
     for minimum in normal(Spread::Variance, 1.0) {
-        let ratio = minimum.hellinger * 8.0 / (3f64.sqrt() * minimum.delta.powi(2));
+        let ratio = minimum.distance * 8.0 / (3f64.sqrt() * minimum.delta.powi(2));
         assert!(
             (ratio - 1.0).abs() < 4.0 * minimum.delta.powi(2),
             "{ratio} {minimum:?}"
@@ -139,7 +140,7 @@ fn two_copies_apart_in_variance_leave_by_delta_squared_with_the_constant_of_herm
 #[test]
 fn without_free_variances_the_exponent_in_the_mean_is_two() {
     for minimum in normal(Spread::Intercept, 0.0) {
-        let ratio = minimum.hellinger * 4.0 * 1.7 / minimum.delta.powi(2);
+        let ratio = minimum.distance * 4.0 * 1.7 / minimum.delta.powi(2);
         assert!((ratio - 1.0).abs() < 1e-3, "{ratio} {minimum:?}");
     }
 }
@@ -149,7 +150,7 @@ fn a_softmax_router_has_exponents_four_in_the_intercept_and_two_in_the_slope() {
     let (_, found) = solved(&place(SOFTMAX, STUDY));
     for (finding, expected) in found.iter().zip([4.0, 2.0]) {
         let hellinger = &finding.exponents[0];
-        assert_eq!(hellinger.quantity, Quantity::Hellinger);
+        assert_eq!(hellinger.quantity, Quantity::Distance(Distance::Hellinger));
         assert!((hellinger.value.unwrap() - expected).abs() < 0.1);
         assert_eq!(finding.verdict(), Verdict::Holds, "{finding:?}");
         assert_eq!(finding.local.len(), finding.minima.len() - 1);
@@ -161,12 +162,12 @@ fn the_distance_at_a_minimum_is_the_one_that_other_code_computes() {
     let (plan, found) = solved(&place(SOFTMAX, STUDY));
     let truth = &plan.truths[0];
     for (cell, finding) in plan.cells.iter().zip(&found) {
-        for minimum in finding.minima.iter().filter(|m| m.hellinger > 1e-6) {
+        for minimum in finding.minima.iter().filter(|m| m.distance > 1e-6) {
             let mut fitted = cell.split.parameters(&vec![0.0; cell.split.len()], 0.0);
             fitted = fitted.layout().unpack(&fitted, &minimum.parameters);
             let distance =
                 density_distance(truth, &fitted, Wanted::Smooth, Effort::default()).unwrap();
-            let ratio = distance.hellinger_sq.value.sqrt() / minimum.hellinger;
+            let ratio = distance.hellinger_sq.value.sqrt() / minimum.distance;
             assert!((ratio - 1.0).abs() < 1e-6, "{ratio} {minimum:?}");
         }
     }
@@ -188,7 +189,7 @@ fn copies_of_free_weight_come_closer_with_the_same_exponent() {
     let free = solved(&place(SOFTMAX, &study)).1;
     for (equal, free) in equal.iter().zip(&free) {
         for (a, b) in equal.minima.iter().zip(&free.minima) {
-            assert!(b.hellinger <= a.hellinger * (1.0 + 1e-9), "{a:?} {b:?}");
+            assert!(b.distance <= a.distance * (1.0 + 1e-9), "{a:?} {b:?}");
         }
         let value = |finding: &Finding| finding.exponents[0].value.unwrap();
         assert!((value(equal) - value(free)).abs() < 0.15);
@@ -219,7 +220,7 @@ fn recorded_minima_are_written_as_they_were_read_and_bear_their_claims() {
         let found = findings(&plan, &read_minima(&record, &plan).unwrap());
         assert!(found.iter().all(|f| f.verdict() == Verdict::Holds));
         let stored = std::fs::read_to_string(record.join("minima.csv")).unwrap();
-        assert_eq!(to_csv(&found), stored);
+        assert_eq!(to_csv(plan.study.distance, &found), stored);
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn figure(plan: &InversePlan, findings: &[Finding]) -> Figure {
         .collect();
     let claimed = |cell: &InverseCell| cell.case.raw_mass.or(cell.case.tilted_mass).is_some();
     let masses = cells().filter(|(cell, _)| claimed(cell));
-    charts.extend(masses.map(|(cell, finding)| mass_chart(cell, finding)));
+    charts.extend(masses.map(|(cell, finding)| mass_chart(plan, cell, finding)));
     Figure::grid(charts.len().clamp(1, 3), charts).with_panel_size(600, 640)
 }
 
@@ -50,19 +50,20 @@ fn distance_chart<'a>(
     cells: impl Iterator<Item = (&'a InverseCell, &'a Finding)>,
 ) -> Chart {
     let title = format!("Spread in {}, {copies} copies", coordinate.words());
-    let mut chart = empty_chart(
-        title,
-        "smallest distance, all else free",
-        "min (E h²)^(1/2)",
-    );
+    let distance = plan.study.distance;
+    let axis = format!("min {}", distance.formula());
+    let mut chart = empty_chart(title, "smallest distance, all else free", &axis);
     let mut guides: Vec<Series> = Vec::new();
     for (cell, finding) in cells {
         let gate = plan.study.gate.iter().position(|g| g.name == cell.gate);
         let colour = gate_colour(gate.unwrap_or(0));
-        for series in curve(&cell.gate, colour, finding, Quantity::Hellinger) {
+        for series in curve(&cell.gate, colour, finding, Quantity::Distance(distance)) {
             chart = chart.with_series(series);
         }
-        let label = format!("claimed: exponent {}", cell.case.exponent);
+        let label = match cell.case.exponent.is_infinite() {
+            true => "claimed: zero to rounding".to_string(),
+            false => format!("claimed: exponent {}", cell.case.exponent),
+        };
         if guides.iter().all(|guide| guide.label != label) {
             guides.extend(guide(label, cell, finding));
         }
@@ -70,7 +71,7 @@ fn distance_chart<'a>(
     guides.into_iter().fold(chart, Chart::with_series)
 }
 
-fn mass_chart(cell: &InverseCell, finding: &Finding) -> Chart {
+fn mass_chart(plan: &InversePlan, cell: &InverseCell, finding: &Finding) -> Chart {
     let case = &cell.case;
     let title = format!("{}: masses", cell.gate);
     let subtitle = format!(
@@ -78,10 +79,15 @@ fn mass_chart(cell: &InverseCell, finding: &Finding) -> Chart {
         case.coordinate.words(),
         case.copies
     );
-    let names = ["(E h²)^(1/2)", "raw mass error", "tilted mass error"];
+    let measured = Quantity::measured(plan.study.distance);
+    let name = |quantity: Quantity| match quantity {
+        Quantity::Distance(distance) => distance.formula(),
+        Quantity::RawMass => "raw mass error",
+        Quantity::TiltedMass => "tilted mass error",
+    };
     let mut chart = empty_chart(title, &subtitle, "at the minimum");
-    for ((quantity, name), colour) in Quantity::ALL.into_iter().zip(names).zip(Palette::COLOURS) {
-        for series in curve(name, colour, finding, quantity) {
+    for (quantity, colour) in measured.into_iter().zip(Palette::COLOURS) {
+        for series in curve(name(quantity), colour, finding, quantity) {
             chart = chart.with_series(series);
         }
     }
@@ -105,15 +111,20 @@ fn curve(label: &str, colour: Colour, finding: &Finding, quantity: Quantity) -> 
     ]
 }
 
-/// The claimed power of delta through the last point in the window.
+/// The claimed power of delta through the last point in the window; for a claim of
+/// zero the bounds on rounding.
 fn guide(label: String, cell: &InverseCell, finding: &Finding) -> Option<Series> {
     let case = &cell.case;
+    if case.exponent.is_infinite() {
+        let bounds = finding.minima.iter().map(|m| (m.delta, m.rounding));
+        return Some(Series::dashed(label, Colour::Black, bounds.collect()));
+    }
     let last = finding
         .minima
         .iter()
         .rfind(|m| case.is_in_window(m.delta))?;
     let ends = [case.delta.to, case.delta.from];
-    let at = |delta: f64| last.hellinger * (delta / last.delta).powf(case.exponent);
+    let at = |delta: f64| last.distance * (delta / last.delta).powf(case.exponent);
     let points = ends.map(|delta| (delta, at(delta))).to_vec();
     Some(Series::dashed(label, Colour::Black, points))
 }

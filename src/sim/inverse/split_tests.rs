@@ -1,5 +1,6 @@
 //! Splits against densities, differences and themselves.
 
+use super::distance::Distance;
 use super::neighbourhood::Tilt;
 use super::split::{Bounds, Part, Split, Spread};
 use crate::loss::divergence::{Wanted, divergence};
@@ -81,7 +82,15 @@ fn point(split: &Split) -> Vec<f64> {
 fn a_split_at_spread_zero_is_the_truth() {
     for kind in kinds() {
         for copies in [2, 3] {
-            let split = Split::new(&truth(kind), 0, copies, Spread::Intercept, &BOUNDS).unwrap();
+            let split = Split::new(
+                &truth(kind),
+                0,
+                copies,
+                Spread::Intercept,
+                &BOUNDS,
+                Distance::Hellinger,
+            )
+            .unwrap();
             let mut point = vec![0.0; split.len()];
             for (k, value) in point.iter_mut().enumerate() {
                 if split.part(k) == Part::Shares {
@@ -99,7 +108,8 @@ fn a_split_at_spread_zero_is_the_truth() {
 fn residuals_are_those_of_the_two_densities() {
     for kind in kinds() {
         let truth = truth(kind);
-        let split = Split::new(&truth, 1, 3, Spread::Variance, &BOUNDS).unwrap();
+        let split =
+            Split::new(&truth, 1, 3, Spread::Variance, &BOUNDS, Distance::Hellinger).unwrap();
         let point = point(&split);
         let found: f64 = split
             .compare(&point, 0.2)
@@ -130,7 +140,8 @@ fn residuals_are_those_of_the_two_densities() {
 fn the_jacobian_is_that_of_the_residuals() {
     for kind in kinds() {
         for spread in [Spread::Slope, Spread::Intercept, Spread::Variance] {
-            let split = Split::new(&truth(kind), 0, 3, spread, &BOUNDS).unwrap();
+            let split =
+                Split::new(&truth(kind), 0, 3, spread, &BOUNDS, Distance::Hellinger).unwrap();
             let problem = split.at(0.1);
             let point = point(&split);
             let jacobian = problem.jacobian(&point);
@@ -153,7 +164,15 @@ fn the_jacobian_is_that_of_the_residuals() {
 /// extrapolated by the exponent 2 of a pure spread, however small delta.
 #[test]
 fn residuals_keep_their_digits_far_below_rounding() {
-    let split = Split::new(&truth(GateKind::Softmax), 0, 2, Spread::Slope, &BOUNDS).unwrap();
+    let split = Split::new(
+        &truth(GateKind::Softmax),
+        0,
+        2,
+        Spread::Slope,
+        &BOUNDS,
+        Distance::Hellinger,
+    )
+    .unwrap();
     let at = |delta: f64| {
         let found = split.compare(&vec![0.0; split.len()], delta);
         (found.residuals.dot(&found.residuals).sqrt(), found.rounding)
@@ -171,7 +190,8 @@ fn residuals_keep_their_digits_far_below_rounding() {
 #[test]
 fn what_cannot_be_split_is_refused() {
     let refused = |truth: &Model, expert, copies, spread, key: &str| {
-        let error = Split::new(truth, expert, copies, spread, &BOUNDS).unwrap_err();
+        let error =
+            Split::new(truth, expert, copies, spread, &BOUNDS, Distance::Hellinger).unwrap_err();
         assert!(error.to_string().starts_with(key), "{error}");
     };
     let good = truth(GateKind::Constant);

@@ -1,5 +1,6 @@
 //! The file of an inverse-bound study. Format: `docs/studies.md`.
 
+use super::distance::Distance;
 use super::split::{Bounds, Split, Spread};
 use crate::error::{Error, Result, parse_toml, read_text};
 use crate::model::{Model, Response, Weights, read_model};
@@ -24,6 +25,9 @@ pub struct InverseStudy {
     pub limits: String,
     /// Root of the random starts.
     pub seed: u64,
+    /// What is minimised.
+    #[serde(default, skip_serializing_if = "Distance::is_default")]
+    pub distance: Distance,
     /// Random starts at each spread, beside those from its neighbours.
     pub starts: usize,
     /// The compact set.
@@ -58,7 +62,7 @@ pub struct GateEntry {
     pub weights: Option<Weights>,
 }
 
-/// One claim: the exponent of h in the spread of one coordinate.
+/// One claim: the exponent of the distance in the spread of one coordinate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -72,7 +76,7 @@ pub struct Case {
     pub delta: LogSpaced,
     /// Smallest and largest spread of the regression.
     pub window: [f64; 2],
-    /// Claimed d log h / d log delta.
+    /// Claimed d log distance / d log delta; `inf`: zero at every spread.
     pub exponent: f64,
     /// Claimed exponent of the mass error at the minimum; absent: not claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +153,7 @@ impl InversePlan {
                     case.copies,
                     case.coordinate,
                     &study.bounds,
+                    study.distance,
                 );
                 let of_gate = |key: &str| matches!(key, "truth" | "expert");
                 cells.push(InverseCell {
@@ -168,6 +173,31 @@ impl InversePlan {
             truths,
             cells,
         })
+    }
+}
+
+impl InversePlan {
+    /// The same study made small, to see that it works: the three largest spreads
+    /// of each case from one random start. Its name and hash are its own, so that
+    /// its minima are never taken for the study's; its windows are empty, so that
+    /// it decides nothing.
+    pub fn smoke(mut self) -> Self {
+        const SPREADS: usize = 3;
+        const EMPTY: [f64; 2] = [0.0, 0.0];
+        let shorten = |case: &mut Case| {
+            let last = case.delta.points.min(SPREADS);
+            case.delta.to = case.delta.values()[last - 1];
+            case.delta.points = last;
+            case.window = EMPTY;
+        };
+        self.study.name.push_str("-smoke");
+        self.study.starts = 1;
+        self.study.case.iter_mut().for_each(shorten);
+        self.cells
+            .iter_mut()
+            .for_each(|cell| shorten(&mut cell.case));
+        self.hash = design_hash(&self.study, &self.truths);
+        self
     }
 }
 
@@ -238,9 +268,12 @@ impl Case {
         if self.delta_in_window().count() < 2 {
             return Err(Error::value("window", "must hold at least two spreads"));
         }
-        let claimed = [Some(self.exponent), self.raw_mass, self.tilted_mass];
-        if claimed.into_iter().flatten().any(|e| !e.is_finite()) {
-            return Err(Error::value("exponent", "must be finite"));
+        if self.exponent.is_nan() || self.exponent == f64::NEG_INFINITY {
+            return Err(Error::value("exponent", "must be a number or inf"));
+        }
+        let masses = [self.raw_mass, self.tilted_mass];
+        if masses.into_iter().flatten().any(|e| !e.is_finite()) {
+            return Err(Error::value("raw_mass", "claims on masses must be finite"));
         }
         if !(self.tolerance > 0.0 && self.tolerance.is_finite()) {
             return Err(Error::value("tolerance", "must be positive"));
@@ -263,12 +296,14 @@ impl Case {
     }
 }
 
-/// SHA-256 over truths, gates, cases, bounds, starts and seed; prose and paths
-/// are left out.
+/// SHA-256 over truths, gates, cases, bounds, starts, seed and a distance other
+/// than the default; prose and paths are left out.
 fn design_hash(study: &InverseStudy, truths: &[Model]) -> String {
     #[derive(Serialize)]
     struct Design<'a> {
         seed: u64,
+        #[serde(skip_serializing_if = "Distance::is_default")]
+        distance: Distance,
         starts: usize,
         bounds: &'a Bounds,
         gates: Vec<(&'a str, usize, String)>,
@@ -277,6 +312,7 @@ fn design_hash(study: &InverseStudy, truths: &[Model]) -> String {
     let gates = study.gate.iter().zip(truths);
     let design = Design {
         seed: study.seed,
+        distance: study.distance,
         starts: study.starts,
         bounds: &study.bounds,
         gates: gates
