@@ -10,6 +10,9 @@
 
 mod figures;
 mod page;
+mod top_k;
+
+pub use top_k::{top_k_is_stale, top_k_table, write_top_k};
 
 use super::environment::{self, Environment};
 use super::format::{decimal, six_digits, stated, stated_interval};
@@ -178,6 +181,10 @@ fn verdict_text(finding: &Finding) -> String {
 /// "26 × holds, 1 × fails"
 fn counts(findings: &[Finding]) -> String {
     let verdicts: Vec<Verdict> = findings.iter().map(Finding::verdict).collect();
+    count_verdicts(&verdicts)
+}
+
+fn count_verdicts(verdicts: &[Verdict]) -> String {
     let kinds = [
         Verdict::Holds,
         Verdict::Fails,

@@ -28,3 +28,4 @@ pub mod split;
 mod split_tests;
 pub mod study;
 pub mod sweep;
+pub mod top_k;

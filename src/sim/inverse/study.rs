@@ -3,7 +3,7 @@
 use super::distance::Distance;
 use super::split::{Bounds, Split, Spread};
 use crate::error::{Error, Result, parse_toml, read_text};
-use crate::model::{Model, Response, Weights, read_model};
+use crate::model::{ExpertKind, Model, Response, Weights, read_model};
 use crate::sim::plan::digest;
 use crate::sim::study::{GateVariant, LogSpaced, beside, stem};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct GateEntry {
     pub truth: PathBuf,
     /// The true expert that is split, counted from 0.
     pub expert: usize,
+    /// Replaces the kind of all experts of the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ExpertKind>,
     /// Replaces the truth's response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Response>,
@@ -202,8 +205,14 @@ impl InversePlan {
 }
 
 impl GateEntry {
-    /// `truth` with this entry's response and weights.
-    fn apply(&self, truth: Model) -> Result<Model> {
+    /// `truth` with this entry's kind of experts, response and weights.
+    fn apply(&self, mut truth: Model) -> Result<Model> {
+        if let Some(kind) = self.kind {
+            let experts = &mut truth.parameters.experts;
+            experts.iter_mut().for_each(|e| e.kind = kind);
+            let refused = |e| Error::value("kind", format!("does not fit the truth: {e}"));
+            truth.parameters.validate().map_err(refused)?;
+        }
         if self.response.is_none() && self.weights.is_none() {
             return Ok(truth);
         }
