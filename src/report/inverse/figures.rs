@@ -5,18 +5,18 @@ use crate::sim::inverse::finding::{Finding, Quantity};
 use crate::sim::inverse::split::Spread;
 use crate::sim::inverse::study::{InverseCell, InversePlan};
 
-/// The colour of gate k: the palette's, then the neutral ones. A dashed black line
+/// Curves in one panel, so that no two share a colour.
+const CURVES: usize = Palette::COLOURS.len() + NEUTRAL.len();
+const NEUTRAL: [Colour; 2] = [Colour::Grey, Colour::Black];
+
+/// The colour of curve k: the palette's, then the neutral ones. A dashed black line
 /// without marks is a claim.
-fn gate_colour(k: usize) -> Colour {
-    const NEUTRAL: [Colour; 2] = [Colour::Grey, Colour::Black];
-    let count = Palette::COLOURS.len();
-    match (k % (count + NEUTRAL.len())).checked_sub(count) {
-        None => Palette::COLOURS[k % (count + NEUTRAL.len())],
-        Some(neutral) => NEUTRAL[neutral],
-    }
+fn curve_colour(k: usize) -> Colour {
+    let all = Palette::COLOURS.into_iter().chain(NEUTRAL);
+    all.cycle().nth(k % CURVES).expect("a cycle has no end")
 }
 
-/// One panel per coordinate and number of copies, then one per cell whose mass
+/// A panel per coordinate and number of copies, more where the gates are many; then one per cell whose mass
 /// errors are claimed.
 pub(super) fn figure(plan: &InversePlan, findings: &[Finding]) -> Figure {
     let mut kinds: Vec<(Spread, usize)> = Vec::new();
@@ -27,13 +27,15 @@ pub(super) fn figure(plan: &InversePlan, findings: &[Finding]) -> Figure {
         }
     }
     let cells = || plan.cells.iter().zip(findings);
-    let mut charts: Vec<Chart> = kinds
-        .into_iter()
-        .map(|kind| {
-            let of_kind = |cell: &InverseCell| (cell.case.coordinate, cell.case.copies) == kind;
-            distance_chart(plan, kind, cells().filter(|(cell, _)| of_kind(cell)))
-        })
-        .collect();
+    let mut charts: Vec<Chart> = Vec::new();
+    for kind in kinds {
+        let of_kind = |cell: &InverseCell| (cell.case.coordinate, cell.case.copies) == kind;
+        let all: Vec<_> = cells().filter(|(cell, _)| of_kind(cell)).collect();
+        charts.extend(
+            all.chunks(CURVES)
+                .map(|part| distance_chart(plan, kind, part)),
+        );
+    }
     let claimed = |cell: &InverseCell| cell.case.raw_mass.or(cell.case.tilted_mass).is_some();
     let masses = cells().filter(|(cell, _)| claimed(cell));
     charts.extend(masses.map(|(cell, finding)| mass_chart(plan, cell, finding)));
@@ -44,24 +46,28 @@ fn empty_chart(title: String, subtitle: &str, y: &str) -> Chart {
     Chart::new(title, Axis::log10("spread δ"), Axis::log10(y)).with_subtitle(subtitle)
 }
 
-fn distance_chart<'a>(
+fn distance_chart(
     plan: &InversePlan,
     (coordinate, copies): (Spread, usize),
-    cells: impl Iterator<Item = (&'a InverseCell, &'a Finding)>,
+    cells: &[(&InverseCell, &Finding)],
 ) -> Chart {
     let title = format!("Spread in {}, {copies} copies", coordinate.words());
     let distance = plan.study.distance;
     let axis = format!("min {}", distance.formula());
     let mut chart = empty_chart(title, "smallest distance, all else free", &axis);
     let mut guides: Vec<Series> = Vec::new();
-    for (cell, finding) in cells {
+    for (place, (cell, finding)) in cells.iter().enumerate() {
         let gate = plan.study.gate.iter().position(|g| g.name == cell.gate);
-        let colour = gate_colour(gate.unwrap_or(0));
+        // The colour of a gate in every panel, as long as there are enough.
+        let colour = match plan.study.gate.len() <= CURVES {
+            true => curve_colour(gate.unwrap_or(0)),
+            false => curve_colour(place),
+        };
         for series in curve(&cell.gate, colour, finding, Quantity::Distance(distance)) {
             chart = chart.with_series(series);
         }
         let label = match cell.case.exponent.is_infinite() {
-            true => "claimed: zero to rounding".to_string(),
+            true => "claimed: zero (bound on rounding)".to_string(),
             false => format!("claimed: exponent {}", cell.case.exponent),
         };
         if guides.iter().all(|guide| guide.label != label) {

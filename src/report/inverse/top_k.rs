@@ -133,8 +133,9 @@ pub fn top_k_table(plan: &TopKPlan, infima: &[Infimum]) -> String {
 fn figure(plan: &TopKPlan, infima: &[Infimum]) -> Figure {
     let x = Axis::log10("share of the smaller copy");
     let mut chart = Chart::new("Two copies of one expert", x, Axis::log10("inf E h²"))
-        .with_subtitle("zeros are below the axis: see the table");
-    for (k, case) in plan.study.case.iter().enumerate() {
+        .with_subtitle("values below 1e-10 are left out: see the table");
+    let mut drawn = 0;
+    for case in &plan.study.case {
         let of_case = infima.iter().filter(|i| i.case == case.name);
         let mut points: Vec<(f64, f64)> = of_case
             .map(|i| (i.share.min(1.0 - i.share), i.hellinger_sq))
@@ -144,7 +145,8 @@ fn figure(plan: &TopKPlan, infima: &[Infimum]) -> Figure {
         if points.is_empty() {
             continue;
         }
-        let (colour, label) = (Palette::colour(k), case.name.as_str());
+        let (colour, label) = (Palette::colour(drawn), case.name.as_str());
+        drawn += 1;
         let marks = points
             .iter()
             .map(|(x, y)| Estimate::exact(*x, *y))
@@ -156,8 +158,8 @@ fn figure(plan: &TopKPlan, infima: &[Infimum]) -> Figure {
     Figure::single(chart)
 }
 
-/// What is drawn: E h^2 above rounding.
-const ZERO: f64 = 1e-12;
+/// What is drawn lies above what a search leaves of a zero.
+const ZERO: f64 = 1e-10;
 
 fn page(plan: &TopKPlan, infima: &[Infimum], environment: &Environment, figure: &Figure) -> String {
     let study = &plan.study;

@@ -139,12 +139,9 @@ impl Neighbourhood {
                     .fold(f64::NEG_INFINITY, f64::max)
             };
             let (low, high) = (-end(-1.0), end(1.0));
-            let lattice = match distance {
-                Distance::Hellinger => (low / step).floor() as i64..=(high / step).ceil() as i64,
-                #[allow(clippy::reversed_empty_ranges)]
-                Distance::Regression => 1..=0,
-            };
-            for k in lattice {
+            let lattice = (low / step).floor() as i64..=(high / step).ceil() as i64;
+            let with_nodes = distance == Distance::Hellinger;
+            for k in lattice.filter(|_| with_nodes) {
                 let y = k as f64 * step;
                 let log_density = point.observe(parameters, x, y);
                 nodes.push(Node {

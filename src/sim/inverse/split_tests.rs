@@ -71,6 +71,116 @@ fn kinds() -> Vec<GateKind> {
     kinds
 }
 
+/// Hidden units with output weights; no mean or predictor is zero on the grid.
+fn units(kind: GateKind, unit: ExpertKind) -> Model {
+    let mut model = truth(kind);
+    for (expert, scale) in model.parameters.experts.iter_mut().zip([1.4, -0.8]) {
+        expert.kind = unit;
+        expert.scale = Some(scale);
+    }
+    model
+}
+
+const UNITS: [ExpertKind; 4] = [
+    ExpertKind::Tanh,
+    ExpertKind::Sigmoid,
+    ExpertKind::Relu,
+    ExpertKind::Gelu,
+];
+
+/// Whether this truth is split: an absolute response to a ReLU of zero is refused.
+fn is_split(kind: GateKind, unit: ExpertKind) -> bool {
+    unit != ExpertKind::Relu || !matches!(kind, GateKind::Competition { .. })
+}
+
+fn assert_jacobian(split: &Split, what: &str) {
+    let problem = split.at(0.1);
+    let point = point(split);
+    let jacobian = problem.jacobian(&point);
+    for k in 0..point.len() {
+        let step = 1e-6;
+        let moved = |by: f64| {
+            let mut moved = point.clone();
+            moved[k] += by;
+            problem.values(&moved)
+        };
+        let slope = (moved(step) - moved(-step)) / (2.0 * step);
+        let error = (&slope - &jacobian.column(k)).mapv(f64::abs);
+        assert!(error.iter().all(|e| *e < 1e-8), "{what} {k}");
+    }
+}
+
+#[test]
+fn the_jacobian_is_that_of_the_residuals_for_every_expert_and_distance() {
+    for kind in kinds() {
+        for unit in UNITS {
+            if !is_split(kind, unit) {
+                continue;
+            }
+            for distance in [Distance::Hellinger, Distance::Regression] {
+                for spread in [Spread::Scale, Spread::Intercept] {
+                    let truth = units(kind, unit);
+                    let split = Split::new(&truth, 0, 2, spread, &BOUNDS, distance).unwrap();
+                    assert_jacobian(&split, &format!("{kind:?} {unit:?} {distance:?}"));
+                }
+            }
+        }
+        let truth = truth(kind);
+        let distance = Distance::Regression;
+        let split = Split::new(&truth, 0, 3, Spread::Slope, &BOUNDS, distance).unwrap();
+        assert_jacobian(&split, &format!("{kind:?} linear"));
+    }
+}
+
+#[test]
+fn residuals_of_regression_functions_are_their_differences() {
+    for kind in kinds() {
+        for unit in [ExpertKind::Tanh, ExpertKind::Gelu] {
+            let truth = units(kind, unit);
+            let distance = Distance::Regression;
+            let split = Split::new(&truth, 1, 2, Spread::Slope, &BOUNDS, distance).unwrap();
+            let point = point(&split);
+            let found = split.compare(&point, 0.2).residuals;
+            let fitted = split.parameters(&point, 0.2);
+            let InputLaw::Grid { points, .. } = &truth.input else {
+                unreachable!()
+            };
+            let regression = |parameters: &Parameters, x: &[f64]| -> f64 {
+                let law = parameters.conditional(x);
+                let terms = law.log_weights.iter().zip(&law.means);
+                terms.map(|(w, m)| w.exp() * m).sum()
+            };
+            for (residual, x) in found.iter().zip(points) {
+                let difference = regression(&fitted, x) - regression(&truth.parameters, x);
+                let expected = difference / (points.len() as f64).sqrt();
+                assert!((residual - expected).abs() < 1e-14, "{kind:?} {unit:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn residuals_of_hidden_units_are_those_of_the_two_densities() {
+    for unit in UNITS {
+        let truth = units(GateKind::Softmax, unit);
+        let distance = Distance::Hellinger;
+        let split = Split::new(&truth, 0, 2, Spread::Scale, &BOUNDS, distance).unwrap();
+        let point = point(&split);
+        let residuals = split.compare(&point, 0.2).residuals;
+        let fitted = split.parameters(&point, 0.2);
+        let InputLaw::Grid { points, .. } = &truth.input else {
+            unreachable!()
+        };
+        let at = |x: &Vec<f64>| {
+            let (p, q) = (truth.parameters.conditional(x), fitted.conditional(x));
+            divergence(&p, &q, Wanted::Smooth).hellinger_sq
+        };
+        let expected = points.iter().map(at).sum::<f64>() / points.len() as f64;
+        let ratio = residuals.dot(&residuals) / expected;
+        assert!((ratio - 1.0).abs() < 1e-6, "{unit:?} {ratio}");
+    }
+}
+
 /// A point without symmetry.
 fn point(split: &Split) -> Vec<f64> {
     (0..split.len())

@@ -189,7 +189,9 @@ impl InversePlan {
         const EMPTY: [f64; 2] = [0.0, 0.0];
         let shorten = |case: &mut Case| {
             let last = case.delta.points.min(SPREADS);
-            case.delta.to = case.delta.values()[last - 1];
+            let to = case.delta.values()[last - 1];
+            // A short number for headings.
+            case.delta.to = format!("{to:.2e}").parse().unwrap_or(to);
             case.delta.points = last;
             case.window = EMPTY;
         };

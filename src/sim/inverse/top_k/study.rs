@@ -169,7 +169,11 @@ impl TopKStudy {
             if case.shares.is_empty() || case.accept.len() != case.shares.len() {
                 return wrong("accept", "must have one range for each share, at least one");
             }
-            if case.accept.iter().any(|[low, high]| !(low <= high)) {
+            if case
+                .accept
+                .iter()
+                .any(|[low, high]| low > high || low.is_nan() || high.is_nan())
+            {
                 return wrong("accept", "ranges need low <= high");
             }
             if !(case.radius >= 0.0 && case.radius.is_finite()) {
