@@ -28,6 +28,7 @@ pub use csv::{claims_csv, summary_csv};
 pub use environment::Environment;
 pub use index::{IndexEntry, has_index, index_is_stale, write_index};
 pub use inverse::{inverse_claims_csv, inverse_is_stale, inverse_table, write_inverse};
+pub use inverse::{top_k_is_stale, top_k_table, write_top_k};
 pub use table::{claims_table, text_table};
 
 use crate::error::{Error, Result};

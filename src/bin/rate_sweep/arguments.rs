@@ -61,6 +61,9 @@ pub enum Command {
         /// Threads; all cores unless given
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         jobs: Option<u16>,
+        /// Three spreads of each case from one start, into STUDY-smoke, to see that a study works
+        #[arg(long)]
+        smoke: bool,
         /// Folder that gets STUDY/minima.csv, table, plots and page
         #[arg(long, default_value = "results")]
         out: PathBuf,

@@ -39,8 +39,17 @@ fn dispatch(command: Option<Command>) -> Result<bool> {
             out,
             accuracy,
         }) => studies::report(&study, &out, accuracy),
-        Some(Command::Inverse { study, jobs, out }) => {
-            inverse::run(&study, jobs.map(usize::from), &out)
+        Some(Command::Inverse {
+            study,
+            jobs,
+            smoke,
+            out,
+        }) => {
+            let size = match smoke {
+                true => inverse::Size::Smoke,
+                false => inverse::Size::Full,
+            };
+            inverse::run(&study, jobs.map(usize::from), &out, size)
         }
         Some(Command::Check { studies }) => {
             let rates = studies::check(&studies)?;

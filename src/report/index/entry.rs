@@ -61,8 +61,8 @@ pub(super) struct Effort {
 
 /// The part of the theory that a study belongs to, the heading it stands under;
 /// empty: none is named.
-fn part_of(_study: &Study) -> &str {
-    ""
+fn part_of(study: &Study) -> &str {
+    &study.part
 }
 
 impl IndexEntry {
@@ -182,7 +182,7 @@ fn inverse_claims(plan: &InversePlan, findings: &[Finding]) -> Vec<IndexClaim> {
     groups
         .iter()
         .map(|group| IndexClaim {
-            text: case_text(&group[0].0.case),
+            text: case_text(plan, &group[0].0.case),
             theorem: String::new(),
             results: group
                 .iter()
@@ -203,7 +203,7 @@ fn claimed_exponents(finding: &Finding) -> String {
         .map(|exponent| {
             let value = exponent_text(finding, exponent.quantity);
             match exponent.quantity {
-                Quantity::Hellinger => value,
+                Quantity::Distance(_) => value,
                 Quantity::RawMass => format!("raw {value}"),
                 Quantity::TiltedMass => format!("tilted {value}"),
             }

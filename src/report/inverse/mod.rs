@@ -10,6 +10,9 @@
 
 mod figures;
 mod page;
+mod top_k;
+
+pub use top_k::{top_k_is_stale, top_k_table, write_top_k};
 
 use super::environment::{self, Environment};
 use super::format::{decimal, six_digits, stated, stated_interval};
@@ -33,7 +36,10 @@ pub fn write_inverse(
     std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
     let figure = figures::figure(plan, findings);
     let page = page::page(plan, findings, environment, &figure);
-    super::replace(&folder.join(minimum::FILE), &to_csv(findings))?;
+    super::replace(
+        &folder.join(minimum::FILE),
+        &to_csv(plan.study.distance, findings),
+    )?;
     super::replace(
         &folder.join("claims.csv"),
         &inverse_claims_csv(plan, findings),
@@ -94,19 +100,26 @@ pub fn inverse_table(plan: &InversePlan, findings: &[Finding]) -> String {
     let width = width.unwrap_or(0);
     for group in by_case(plan, findings) {
         let case = &group[0].0.case;
-        text.push_str(&format!("\n{}\n", case_text(case)));
+        text.push_str(&format!("\n{}\n", case_text(plan, case)));
         let locals = 5 * (case.delta.points - 1);
         let heading = format!("local, delta {} to {}", case.delta.from, case.delta.to);
+        let quantities = Quantity::measured(plan.study.distance);
+        let columns = |texts: Vec<String>| -> String {
+            texts.iter().map(|text| format!("  {text:>6}")).collect()
+        };
+        let headings = quantities.iter().map(|q| q.heading().to_string()).collect();
         text.push_str(&format!(
-            "  {:<width$}  {heading:<locals$}  {:>5}  {:>5}  {:>6}  verdict\n",
-            "gate", "h", "raw", "tilted",
+            "  {:<width$}  {heading:<locals$}{}  verdict\n",
+            "gate",
+            columns(headings),
         ));
         for (cell, finding) in group {
             let local: String = finding.local.iter().map(|e| format!("{e:4.2} ")).collect();
-            let [h, raw, tilted] = Quantity::ALL.map(|q| exponent_text(finding, q));
+            let values = quantities.iter().map(|q| exponent_text(finding, *q));
             text.push_str(&format!(
-                "  {:<width$}  {local:<locals$}  {h:>5}  {raw:>5}  {tilted:>6}  {}\n",
+                "  {:<width$}  {local:<locals$}{}  {}\n",
                 cell.gate,
+                columns(values.collect()),
                 verdict_text(finding),
             ));
         }
@@ -128,9 +141,9 @@ pub(super) fn by_case<'a>(
 }
 
 /// What a case holds apart and claims.
-pub(super) fn case_text(case: &Case) -> String {
+pub(super) fn case_text(plan: &InversePlan, case: &Case) -> String {
     let claims = [
-        ("h", Some(case.exponent)),
+        (plan.study.distance.symbol(), Some(case.exponent)),
         ("raw mass", case.raw_mass),
         ("tilted mass", case.tilted_mass),
     ];
@@ -168,6 +181,10 @@ fn verdict_text(finding: &Finding) -> String {
 /// "26 × holds, 1 × fails"
 fn counts(findings: &[Finding]) -> String {
     let verdicts: Vec<Verdict> = findings.iter().map(Finding::verdict).collect();
+    count_verdicts(&verdicts)
+}
+
+fn count_verdicts(verdicts: &[Verdict]) -> String {
     let kinds = [
         Verdict::Holds,
         Verdict::Fails,

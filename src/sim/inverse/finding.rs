@@ -1,5 +1,6 @@
 //! Exponents from minima, and what they say about the claims.
 
+use super::distance::Distance;
 use super::minimum::Minimum;
 use super::study::{Case, InverseCell, InversePlan};
 use crate::sim::Verdict;
@@ -15,8 +16,8 @@ const TRUSTED: f64 = 1e-3;
 /// What is measured at a minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
-    /// sqrt(E_X h^2)
-    Hellinger,
+    /// What was minimised.
+    Distance(Distance),
     /// Error of the masses e^bias.
     RawMass,
     /// Error of the masses e^(bias + kappa^2 variance / 2).
@@ -24,24 +25,49 @@ pub enum Quantity {
 }
 
 impl Quantity {
-    /// All of them.
-    pub const ALL: [Quantity; 3] = [Quantity::Hellinger, Quantity::RawMass, Quantity::TiltedMass];
+    /// Those that a study which minimises `distance` measures; the distance first.
+    /// Tilted masses belong to densities.
+    pub fn measured(distance: Distance) -> Vec<Quantity> {
+        let mut all = vec![Quantity::Distance(distance), Quantity::RawMass];
+        if distance == Distance::Hellinger {
+            all.push(Quantity::TiltedMass);
+        }
+        all
+    }
 
     /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
-            Quantity::Hellinger => "hellinger",
+            Quantity::Distance(distance) => distance.name(),
             Quantity::RawMass => "raw_mass",
             Quantity::TiltedMass => "tilted_mass",
+        }
+    }
+
+    /// In the heading of a column.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Quantity::Distance(distance) => distance.symbol(),
+            Quantity::RawMass => "raw",
+            Quantity::TiltedMass => "tilted",
         }
     }
 
     /// Its value at a minimum.
     pub fn of(self, minimum: &Minimum) -> f64 {
         match self {
-            Quantity::Hellinger => minimum.hellinger,
+            Quantity::Distance(_) => minimum.distance,
             Quantity::RawMass => minimum.raw_mass,
             Quantity::TiltedMass => minimum.tilted_mass,
+        }
+    }
+
+    /// What a case claims of it.
+    pub fn claimed(self, case: &Case) -> Option<f64> {
+        match self {
+            Quantity::Distance(_) => Some(case.exponent),
+            Quantity::RawMass => case.raw_mass,
+            Quantity::TiltedMass => case.tilted_mass,
         }
     }
 }
@@ -51,8 +77,9 @@ impl Quantity {
 pub struct Exponent {
     /// Of what.
     pub quantity: Quantity,
-    /// Least-squares slope of its logarithm on log delta over the window; `None`
-    /// without two positive values.
+    /// Least-squares slope of its logarithm on log delta over the window; infinite
+    /// for a distance that is zero to rounding all over it; `None` without two
+    /// positive values.
     pub value: Option<f64>,
     /// What is claimed, if anything is.
     pub claimed: Option<f64>,
@@ -65,12 +92,13 @@ pub struct Exponent {
 pub struct Finding {
     /// The minima, largest spread first.
     pub minima: Vec<Minimum>,
-    /// Local exponents of h between neighbouring spreads, largest first; one
+    /// Local exponents of the distance between neighbouring spreads, largest first; one
     /// fewer than minima.
     pub local: Vec<f64>,
-    /// Of h first, then of the mass errors.
+    /// Of the distance first, then of the mass errors.
     pub exponents: Vec<Exponent>,
-    /// Minima in the window that are not certified or drown in rounding.
+    /// Minima in the window that are not certified or drown in rounding, unless it
+    /// is claimed that they do.
     pub untrusted: usize,
 }
 
@@ -82,7 +110,12 @@ impl Minimum {
 
     /// True if rounding is small beside the distance.
     pub fn is_above_rounding(&self) -> bool {
-        self.rounding <= TRUSTED * self.hellinger
+        self.rounding <= TRUSTED * self.distance
+    }
+
+    /// True if rounding alone can be the distance.
+    pub fn is_zero(&self) -> bool {
+        self.distance <= self.rounding
     }
 }
 
@@ -102,11 +135,11 @@ impl Finding {
 
 /// The findings of all cells, in plan order.
 pub fn findings(plan: &InversePlan, minima: &[Minimum]) -> Vec<Finding> {
-    let of_cell = |cell: &InverseCell| finding(cell, minima);
+    let of_cell = |cell: &InverseCell| finding(plan.study.distance, cell, minima);
     plan.cells.iter().map(of_cell).collect()
 }
 
-fn finding(cell: &InverseCell, minima: &[Minimum]) -> Finding {
+fn finding(distance: Distance, cell: &InverseCell, minima: &[Minimum]) -> Finding {
     let case = &cell.case;
     let mut minima: Vec<Minimum> = minima
         .iter()
@@ -120,7 +153,10 @@ fn finding(cell: &InverseCell, minima: &[Minimum]) -> Finding {
     let local = minima
         .windows(2)
         .map(|pair| {
-            let ratio = pair[0].hellinger / pair[1].hellinger;
+            if pair[1].is_zero() {
+                return f64::INFINITY;
+            }
+            let ratio = pair[0].distance / pair[1].distance;
             ratio.ln() / (pair[0].delta / pair[1].delta).ln()
         })
         .collect();
@@ -128,16 +164,21 @@ fn finding(cell: &InverseCell, minima: &[Minimum]) -> Finding {
         .iter()
         .filter(|m| case.is_in_window(m.delta))
         .collect();
-    let trusted = |m: &&&Minimum| m.is_certified() && m.is_above_rounding();
+    let vanishes = window.len() > 1 && window.iter().all(|m| m.is_zero());
+    let trusted = |m: &&&Minimum| match m.is_zero() {
+        true => case.exponent.is_infinite(),
+        false => m.is_certified() && m.is_above_rounding(),
+    };
     let untrusted = window.len() - window.iter().filter(trusted).count();
-    let claims = [
-        (Quantity::Hellinger, Some(case.exponent)),
-        (Quantity::RawMass, case.raw_mass),
-        (Quantity::TiltedMass, case.tilted_mass),
-    ];
-    let exponents = claims.map(|(quantity, claimed)| {
+    let exponents = Quantity::measured(distance).into_iter().map(|quantity| {
         let points: Vec<(f64, f64)> = window.iter().map(|m| (m.delta, quantity.of(m))).collect();
-        let value = exponent(&points);
+        let value = match (quantity, vanishes) {
+            (Quantity::Distance(_), true) => Some(f64::INFINITY),
+            // Where the distance is zero the masses are anything.
+            (_, true) => None,
+            _ => exponent(&points),
+        };
+        let claimed = quantity.claimed(case);
         Exponent {
             quantity,
             value,
@@ -145,9 +186,10 @@ fn finding(cell: &InverseCell, minima: &[Minimum]) -> Finding {
             verdict: verdict(case, value, claimed, untrusted),
         }
     });
+    let exponents = exponents.collect();
     Finding {
         local,
-        exponents: exponents.to_vec(),
+        exponents,
         untrusted,
         minima,
     }
@@ -158,6 +200,7 @@ fn verdict(case: &Case, value: Option<f64>, claimed: Option<f64>, untrusted: usi
         (_, None) => Verdict::Measured,
         (None, Some(_)) => Verdict::Missing,
         (Some(_), Some(_)) if untrusted > 0 => Verdict::Undecided,
+        (Some(value), Some(claimed)) if value == claimed => Verdict::Holds,
         (Some(value), Some(claimed)) if (value - claimed).abs() <= case.tolerance => Verdict::Holds,
         _ => Verdict::Fails,
     }

@@ -1,5 +1,6 @@
 //! The result at one spread, one line of CSV each.
 
+use super::distance::Distance;
 use super::finding::Finding;
 use super::split::Spread;
 use super::study::InversePlan;
@@ -22,8 +23,8 @@ pub struct Minimum {
     pub copies: usize,
     /// The spread: the outer copies are 2 delta apart.
     pub delta: f64,
-    /// sqrt(E_X h^2)
-    pub hellinger: f64,
+    /// What was minimised: sqrt(E_X h^2) or sqrt(E_X (f_G - f_G*)^2).
+    pub distance: f64,
     /// Bound on its rounding error.
     pub rounding: f64,
     /// See [`crate::num::least_squares::LeastSquares::promise`].
@@ -42,23 +43,28 @@ pub struct Minimum {
     pub parameters: Vec<f64>,
 }
 
-const HEADER: [&str; 15] = [
-    "study",
-    "gate",
-    "coordinate",
-    "copies",
-    "delta",
-    "hellinger",
-    "exponent",
-    "rounding",
-    "promise",
-    "agreeing",
-    "starts",
-    "on_bound",
-    "raw_mass",
-    "tilted_mass",
-    "parameters",
-];
+const COLUMNS: usize = 15;
+
+/// The first line: the distance has the name of what was minimised.
+fn header(distance: Distance) -> [&'static str; COLUMNS] {
+    [
+        "study",
+        "gate",
+        "coordinate",
+        "copies",
+        "delta",
+        distance.name(),
+        "exponent",
+        "rounding",
+        "promise",
+        "agreeing",
+        "starts",
+        "on_bound",
+        "raw_mass",
+        "tilted_mass",
+        "parameters",
+    ]
+}
 
 impl Minimum {
     /// The fields in the order of the header, with the local exponent that leads
@@ -72,7 +78,7 @@ impl Minimum {
             self.coordinate.name().to_string(),
             self.copies.to_string(),
             format!("{:e}", self.delta),
-            format!("{:e}", self.hellinger),
+            format!("{:e}", self.distance),
             local.map_or(String::new(), |e| e.to_string()),
             format!("{:e}", self.rounding),
             format!("{:e}", self.promise),
@@ -90,7 +96,7 @@ impl Minimum {
     fn from_record(record: &csv::StringRecord) -> Option<Self> {
         let number = |k: usize| record.get(k)?.parse::<f64>().ok();
         let count = |k: usize| record.get(k)?.parse::<usize>().ok();
-        if record.len() != HEADER.len() {
+        if record.len() != COLUMNS {
             return None;
         }
         let coordinate = Spread::ALL
@@ -102,7 +108,7 @@ impl Minimum {
             coordinate,
             copies: count(3)?,
             delta: number(4)?,
-            hellinger: number(5)?,
+            distance: number(5)?,
             rounding: number(7)?,
             promise: number(8)?,
             agreeing: count(9)?,
@@ -121,9 +127,11 @@ impl Minimum {
 
 /// The text of `minima.csv`: the minima of every finding with their local
 /// exponents.
-pub fn to_csv(findings: &[Finding]) -> String {
+pub fn to_csv(distance: Distance, findings: &[Finding]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER).expect("writing to memory");
+    writer
+        .write_record(header(distance))
+        .expect("writing to memory");
     for finding in findings {
         let local = std::iter::once(None).chain(finding.local.iter().copied().map(Some));
         for (minimum, local) in finding.minima.iter().zip(local) {
@@ -152,10 +160,10 @@ pub fn read_minima(folder: &Path, plan: &InversePlan) -> Result<Vec<Minimum>> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
         .from_reader(text.as_bytes());
-    let header = reader
+    let found = reader
         .headers()
         .map_err(|e| at(Some(1), "", e.to_string()))?;
-    if header.iter().ne(HEADER) {
+    if found.iter().ne(header(plan.study.distance)) {
         return Err(at(Some(1), "", "is not a file of minima".to_string()));
     }
     let mut minima = Vec::new();

@@ -14,7 +14,12 @@
 //! computed from the deviations, so that rounding is relative to their size: a
 //! difference of two log-densities would lose the digits of everything below
 //! 1e-16, this one of everything below 1e-16 times the deviation.
+//!
+//! Regression functions are compared in the same coordinates (`regression.rs`).
 
+use super::distance::Distance;
+use super::increment::increment;
+use super::regression;
 use crate::loss::divergence::{NODES_PER_DEVIATION, RANGE};
 use crate::model::{ExpertGate, GateKind, InputLaw, Model, Parameters, Point};
 use ndarray::{Array1, Array2};
@@ -22,6 +27,8 @@ use ndarray::{Array1, Array2};
 /// What one column of a deviation is, for every atom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
+    /// Output weight of a hidden unit: a difference.
+    Scale,
     /// Slope along an input dimension: a difference.
     Slope(usize),
     /// Intercept: a difference.
@@ -34,11 +41,17 @@ pub enum Column {
     LogWeight,
 }
 
-/// The columns of a deviation of `parameters`, in order.
-pub fn columns(parameters: &Parameters) -> Vec<Column> {
+/// The columns of a deviation of `parameters` that `distance` can see, in order.
+pub fn columns(parameters: &Parameters, distance: Distance) -> Vec<Column> {
     let dimension = parameters.dimension();
     let mut columns: Vec<Column> = (0..dimension).map(Column::Slope).collect();
-    columns.extend([Column::Intercept, Column::LogVariance]);
+    columns.push(Column::Intercept);
+    if parameters.experts[0].scale.is_some() {
+        columns.push(Column::Scale);
+    }
+    if distance == Distance::Hellinger {
+        columns.push(Column::LogVariance);
+    }
     if parameters.gate.kind.is_router() {
         columns.extend((0..dimension).map(Column::GateSlope));
     }
@@ -59,19 +72,22 @@ pub struct Deviation {
 /// All mixtures whose atoms stand for shares of the atoms of a truth.
 #[derive(Clone, Debug)]
 pub struct Neighbourhood {
-    truth: Parameters,
-    columns: Vec<Column>,
-    owners: Vec<usize>,
-    inputs: Vec<Input>,
+    pub(super) truth: Parameters,
+    pub(super) columns: Vec<Column>,
+    pub(super) owners: Vec<usize>,
+    pub(super) inputs: Vec<Input>,
+    distance: Distance,
+    /// None for the regression distance.
     nodes: Vec<Node>,
 }
 
 /// One point of the input grid with the truth there. Shapes: true atoms.
 #[derive(Clone, Debug)]
-struct Input {
-    x: Vec<f64>,
-    means: Vec<f64>,
-    weights: Vec<f64>,
+pub(super) struct Input {
+    pub(super) x: Vec<f64>,
+    pub(super) means: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+    predictors: Vec<f64>,
 }
 
 /// One point of the lattice in (x, y) with the truth there.
@@ -89,18 +105,17 @@ struct Node {
 /// A nearby mixture, seen from the truth.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// sqrt q - sqrt p at each node; the sum of squares is E_X h^2.
+    /// sqrt q - sqrt p at each node, or f_G - f_G* at each input: the sum of
+    /// squares is the mean square over the input.
     pub residuals: Array1<f64>,
-    /// sqrt q in the same units.
-    roots: Array1<f64>,
-    /// Bound on what rounding adds to sqrt(E_X h^2).
+    /// Bound on what rounding adds to its root.
     pub rounding: f64,
 }
 
 impl Neighbourhood {
     /// Mixtures of atoms that stand for the true atoms `owners`. The truth is
-    /// dense, has linear experts and an input law on a grid.
-    pub fn new(truth: &Model, owners: Vec<usize>) -> Self {
+    /// dense and has an input law on a grid; all experts have scales or none has.
+    pub fn new(truth: &Model, owners: Vec<usize>, distance: Distance) -> Self {
         let InputLaw::Grid { points, .. } = &truth.input else {
             unreachable!("checked with the study: the input law is a grid")
         };
@@ -124,7 +139,9 @@ impl Neighbourhood {
                     .fold(f64::NEG_INFINITY, f64::max)
             };
             let (low, high) = (-end(-1.0), end(1.0));
-            for k in (low / step).floor() as i64..=(high / step).ceil() as i64 {
+            let lattice = (low / step).floor() as i64..=(high / step).ceil() as i64;
+            let with_nodes = distance == Distance::Hellinger;
+            for k in lattice.filter(|_| with_nodes) {
                 let y = k as f64 * step;
                 let log_density = point.observe(parameters, x, y);
                 nodes.push(Node {
@@ -138,13 +155,15 @@ impl Neighbourhood {
                 x: x.clone(),
                 weights: law.log_weights.iter().map(|w| w.exp()).collect(),
                 means: law.means,
+                predictors: parameters.experts.iter().map(|e| e.predictor(x)).collect(),
             });
         }
         Neighbourhood {
-            columns: columns(parameters),
+            columns: columns(parameters, distance),
             truth: parameters.clone(),
             owners,
             inputs,
+            distance,
             nodes,
         }
     }
@@ -166,6 +185,7 @@ impl Neighbourhood {
             for (column, change) in self.columns.iter().zip(deviation.changes.row(i)) {
                 match (column, &mut expert.gate) {
                     (Column::Slope(j), _) => expert.slope[*j] += change,
+                    (Column::Scale, _) => expert.scale = expert.scale.map(|s| s + change),
                     (Column::Intercept, _) => expert.intercept += change,
                     (Column::LogVariance, _) => expert.variance *= change.exp(),
                     (Column::GateSlope(j), ExpertGate::Router { slope, .. }) => slope[*j] += change,
@@ -188,6 +208,23 @@ impl Neighbourhood {
 
     /// The nearby mixture compared with the truth.
     pub fn compare(&self, deviation: &Deviation) -> Comparison {
+        match self.distance {
+            Distance::Hellinger => self.densities(deviation).0,
+            Distance::Regression => regression::compare(self, deviation),
+        }
+    }
+
+    /// Derivatives of the residuals. Shape: residuals, atoms * columns, the columns
+    /// of atom 0 first.
+    pub fn jacobian(&self, deviation: &Deviation) -> Array2<f64> {
+        match self.distance {
+            Distance::Hellinger => self.density_jacobian(deviation),
+            Distance::Regression => regression::jacobian(self, deviation),
+        }
+    }
+
+    /// The densities compared, and sqrt q in the units of the residuals.
+    fn densities(&self, deviation: &Deviation) -> (Comparison, Array1<f64>) {
         let count = self.nodes.len();
         let mut residuals = Array1::zeros(count);
         let mut roots = Array1::zeros(count);
@@ -227,18 +264,17 @@ impl Neighbourhood {
             let noise = node.root * size;
             rounding += noise * noise;
         }
-        Comparison {
+        let comparison = Comparison {
             residuals,
-            roots,
             // Four roundings per term, and the half of a square root.
             rounding: 2.0 * f64::EPSILON * rounding.sqrt(),
-        }
+        };
+        (comparison, roots)
     }
 
-    /// Derivatives of the residuals: sqrt q times half the score. Shape: nodes,
-    /// atoms * columns, the columns of atom 0 first.
-    pub fn jacobian(&self, deviation: &Deviation) -> Array2<f64> {
-        let roots = self.compare(deviation).roots;
+    /// sqrt q times half the score.
+    fn density_jacobian(&self, deviation: &Deviation) -> Array2<f64> {
+        let roots = self.densities(deviation).1;
         let parameters = self.parameters(deviation);
         let mut point = Point::new(&parameters);
         let width = self.columns.len();
@@ -250,10 +286,12 @@ impl Neighbourhood {
             for (i, (atom, expert)) in point.atoms.iter().zip(&parameters.experts).enumerate() {
                 let mean = half_root * atom.mean_score(expert);
                 let gate = half_root * atom.gate_score(expert);
+                let hidden = mean * expert.scale.unwrap_or(1.0) * atom.activation.first;
                 for (c, column) in self.columns.iter().enumerate() {
                     jacobian[[k, i * width + c]] = match column {
-                        Column::Slope(j) => mean * x[*j],
-                        Column::Intercept => mean,
+                        Column::Scale => mean * atom.activation.value,
+                        Column::Slope(j) => hidden * x[*j],
+                        Column::Intercept => hidden,
                         Column::LogVariance => half_root * atom.log_variance_score(expert),
                         Column::GateSlope(j) => gate * x[*j],
                         Column::LogWeight => gate,
@@ -265,27 +303,48 @@ impl Neighbourhood {
     }
 
     /// How atom i changes at one input.
-    fn change(&self, i: usize, deviation: &Deviation, input: &Input) -> Change {
+    pub(super) fn change(&self, i: usize, deviation: &Deviation, input: &Input) -> Change {
         let j = self.owners[i];
-        let (mut mean, mut score, mut log_variance, mut log_weight) = (0.0, 0.0, 0.0, 0.0);
+        let expert = &self.truth.experts[j];
+        let (mut step, mut step_size, mut scale) = (0.0, 0.0, 0.0);
+        let (mut score, mut log_variance, mut log_weight) = (0.0, 0.0, 0.0);
         for (column, change) in self.columns.iter().zip(deviation.changes.row(i)) {
             match column {
-                Column::Slope(l) => mean += change * input.x[*l],
-                Column::Intercept => mean += change,
+                Column::Slope(l) => {
+                    step += change * input.x[*l];
+                    step_size += (change * input.x[*l]).abs();
+                }
+                Column::Intercept => {
+                    step += change;
+                    step_size += change.abs();
+                }
+                Column::Scale => scale = *change,
                 Column::LogVariance => log_variance = *change,
                 Column::GateSlope(l) => score += change * input.x[*l],
                 Column::LogWeight => log_weight = *change,
             }
         }
+        let before = expert.kind.activation(input.predictors[j]);
+        let rise = increment(expert.kind, input.predictors[j], step);
+        let rise_size = rise.abs().max(before.first.abs() * step_size);
+        let hidden = expert.scale.unwrap_or(1.0) + scale;
+        let scaled = scale * before.value;
+        let mean = hidden * rise + scaled;
+        let mean_size = hidden.abs() * rise_size + scaled.abs();
         let kind = self.truth.gate.kind;
         // The increment of a softmax router's score does not depend on the score.
-        let step = if kind.is_router() { score } else { mean };
-        let driven = kind.increment(input.means[j], step);
+        let (moved, moved_size) = match kind.is_router() {
+            true => (score, score.abs()),
+            false => (mean, mean_size),
+        };
+        let driven = kind.increment(input.means[j], moved);
+        let steepness = kind.log_weight(input.means[j]).first.abs();
         Change {
             mean,
+            mean_size,
             log_variance,
             log_weight: driven + log_weight,
-            log_weight_size: driven.abs() + log_weight.abs(),
+            log_weight_size: driven.abs().max(steepness * moved_size) + log_weight.abs(),
         }
     }
 
@@ -298,11 +357,10 @@ impl Neighbourhood {
             (Tilt::Variance, GateKind::Competition { kappa, .. }) => 0.5 * kappa * kappa,
             (Tilt::Variance, _) => 0.5,
         };
-        let column = |wanted| {
+        let change = |i: usize, wanted: Column| {
             let position = self.columns.iter().position(|c| *c == wanted);
-            position.expect("every deviation has this column")
+            position.map_or(0.0, |c| deviation.changes[[i, c]])
         };
-        let (variance, weight) = (column(Column::LogVariance), column(Column::LogWeight));
         let log_masses: Vec<f64> = self
             .truth
             .experts
@@ -315,9 +373,10 @@ impl Neighbourhood {
         let mut growth = vec![0.0; masses.len()];
         for i in 0..self.atoms() {
             let j = self.owners[i];
-            let wider = self.truth.experts[j].variance * deviation.changes[[i, variance]].exp_m1();
+            let variance = self.truth.experts[j].variance;
+            let wider = variance * change(i, Column::LogVariance).exp_m1();
             growth[j] +=
-                deviation.shares[i] * (deviation.changes[[i, weight]] + factor * wider).exp_m1();
+                deviation.shares[i] * (change(i, Column::LogWeight) + factor * wider).exp_m1();
         }
         let mean: f64 = masses.iter().zip(&growth).map(|(m, g)| m * g).sum();
         let errors = masses
@@ -338,12 +397,14 @@ pub enum Tilt {
 }
 
 /// How one atom changes at one input.
-struct Change {
-    mean: f64,
+pub(super) struct Change {
+    pub(super) mean: f64,
+    /// Sum of the absolute terms of `mean`.
+    pub(super) mean_size: f64,
     log_variance: f64,
-    log_weight: f64,
+    pub(super) log_weight: f64,
     /// Sum of the absolute terms of `log_weight`.
-    log_weight_size: f64,
+    pub(super) log_weight_size: f64,
 }
 
 impl Change {
@@ -354,11 +415,12 @@ impl Change {
         let wider = -precision * z * z * (-self.log_variance).exp_m1();
         let narrow = precision * (-self.log_variance).exp();
         let moved = narrow * 2.0 * z * self.mean;
+        let moved_size = narrow * 2.0 * z.abs() * self.mean_size;
         let apart = -narrow * self.mean * self.mean;
         let scale = -0.5 * self.log_variance;
         (
             wider + moved + apart + scale,
-            wider.abs() + moved.abs() + apart.abs() + scale.abs(),
+            wider.abs() + moved_size + apart.abs() + scale.abs(),
         )
     }
 }

@@ -1,10 +1,11 @@
 //! One true expert split into copies that are held apart in one coordinate.
 
+use super::distance::Distance;
 use super::neighbourhood::{Column, Comparison, Deviation, Neighbourhood, Tilt, columns};
 use crate::error::{Error, Result};
 use crate::model::{
-    ExpertGate, ExpertKind, GateKind, InputLaw, Model, Parameters, Response, VarianceStructure,
-    Weights,
+    Expert, ExpertGate, ExpertKind, GateKind, InputLaw, Model, Parameters, Response,
+    VarianceStructure, Weights,
 };
 use crate::num::least_squares::Residuals;
 use ndarray::{Array1, Array2};
@@ -18,6 +19,8 @@ pub enum Spread {
     Slope,
     /// Intercept of the expert.
     Intercept,
+    /// Output weight of the expert's hidden unit.
+    Scale,
     /// Logarithm of the expert's variance.
     Variance,
     /// Router slope along the first input dimension.
@@ -26,9 +29,10 @@ pub enum Spread {
 
 impl Spread {
     /// All of them.
-    pub const ALL: [Spread; 4] = [
+    pub const ALL: [Spread; 5] = [
         Spread::Slope,
         Spread::Intercept,
+        Spread::Scale,
         Spread::Variance,
         Spread::GateSlope,
     ];
@@ -38,6 +42,7 @@ impl Spread {
         match self {
             Spread::Slope => "slope",
             Spread::Intercept => "intercept",
+            Spread::Scale => "scale",
             Spread::Variance => "variance",
             Spread::GateSlope => "gate_slope",
         }
@@ -48,6 +53,7 @@ impl Spread {
         match self {
             Spread::Slope => "slope",
             Spread::Intercept => "intercept",
+            Spread::Scale => "scale",
             Spread::Variance => "log-variance",
             Spread::GateSlope => "gate slope",
         }
@@ -57,6 +63,7 @@ impl Spread {
         match self {
             Spread::Slope => Column::Slope(0),
             Spread::Intercept => Column::Intercept,
+            Spread::Scale => Column::Scale,
             Spread::Variance => Column::LogVariance,
             Spread::GateSlope => Column::GateSlope(0),
         }
@@ -68,7 +75,7 @@ impl Spread {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// Slopes and intercepts.
+    /// Slopes, intercepts and scales.
     pub coefficient: f64,
     /// Logarithms of variances.
     pub log_variance: f64,
@@ -104,7 +111,7 @@ impl Bounds {
 
     fn of(&self, column: Column) -> f64 {
         match column {
-            Column::Slope(_) | Column::Intercept => self.coefficient,
+            Column::Scale | Column::Slope(_) | Column::Intercept => self.coefficient,
             Column::LogVariance => self.log_variance,
             Column::GateSlope(_) | Column::LogWeight => self.gate,
         }
@@ -164,14 +171,15 @@ impl Split {
     ///
     /// # Errors
     /// [`Error::Value`] if the truth is outside what is computed here: dense,
-    /// linear experts with variances of their own, biases or a softmax router, an
-    /// input law on a grid without zeros of the response.
+    /// experts with variances of their own that all have scales or have none,
+    /// biases or a softmax router, an input law on a grid without kinks.
     pub fn new(
         truth: &Model,
         expert: usize,
         copies: usize,
         spread: Spread,
         bounds: &Bounds,
+        distance: Distance,
     ) -> Result<Self> {
         check_truth(truth)?;
         let parameters = &truth.parameters;
@@ -186,10 +194,11 @@ impl Split {
                 format!("must be 2 or 3, got {copies}"),
             ));
         }
-        let columns = columns(parameters);
+        let columns = columns(parameters, distance);
         let Some(held_column) = columns.iter().position(|c| *c == spread.column()) else {
             let message = format!(
-                "the truth has no {} to hold the copies apart in",
+                "the {} distance to this truth sees no {} to hold the copies apart in",
+                distance.name(),
                 spread.name()
             );
             return Err(Error::value("coordinate", message));
@@ -227,7 +236,7 @@ impl Split {
             }
         }
         Ok(Split {
-            neighbourhood: Neighbourhood::new(truth, owners),
+            neighbourhood: Neighbourhood::new(truth, owners, distance),
             copies,
             unknowns,
             held,
@@ -295,7 +304,8 @@ impl Split {
             .mass_error(&self.deviation(point, delta), tilt)
     }
 
-    /// The least-squares problem at spread `delta`: squares add up to E_X h^2.
+    /// The least-squares problem at spread `delta`: squares add up to the mean
+    /// square over the input.
     pub fn at(&self, delta: f64) -> AtSpread<'_> {
         AtSpread { split: self, delta }
     }
@@ -350,12 +360,10 @@ fn check_truth(truth: &Model) -> Result<()> {
     if parameters.variance_structure == VarianceStructure::Shared {
         return refuse("inverse bounds need a variance per expert");
     }
-    if parameters
-        .experts
-        .iter()
-        .any(|e| e.kind != ExpertKind::Linear)
-    {
-        return refuse("inverse bounds need linear experts");
+    let with_scale = |e: &Expert| e.scale.is_some();
+    let first = with_scale(&parameters.experts[0]);
+    if parameters.experts.iter().any(|e| with_scale(e) != first) {
+        return refuse("inverse bounds need scales for all experts or for none");
     }
     if parameters.gate.kind == GateKind::Sigmoid {
         return refuse("copies cannot share a sigmoid weight: no larger model contains the truth");
@@ -383,6 +391,11 @@ fn check_truth(truth: &Model) -> Result<()> {
     let vanishes = |x: &Vec<f64>| parameters.experts.iter().any(|e| e.mean(x) == 0.0);
     if singular_at_zero && points.iter().any(vanishes) {
         return refuse("a mean is zero at a point of the grid, where this gate is not smooth");
+    }
+    let at_kink = |e: &Expert, x: &Vec<f64>| e.kind == ExpertKind::Relu && e.predictor(x) == 0.0;
+    let bent = |x: &Vec<f64>| parameters.experts.iter().any(|e| at_kink(e, x));
+    if points.iter().any(bent) {
+        return refuse("a ReLU expert has its kink at a point of the grid");
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The file of an inverse-bound study. Format: `docs/studies.md`.
 
+use super::distance::Distance;
 use super::split::{Bounds, Split, Spread};
 use crate::error::{Error, Result, parse_toml, read_text};
-use crate::model::{Model, Response, Weights, read_model};
+use crate::model::{ExpertKind, Model, Response, Weights, read_model};
 use crate::sim::plan::digest;
 use crate::sim::study::{GateVariant, LogSpaced, beside, stem};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct InverseStudy {
     pub limits: String,
     /// Root of the random starts.
     pub seed: u64,
+    /// What is minimised.
+    #[serde(default, skip_serializing_if = "Distance::is_default")]
+    pub distance: Distance,
     /// Random starts at each spread, beside those from its neighbours.
     pub starts: usize,
     /// The compact set.
@@ -50,6 +54,9 @@ pub struct GateEntry {
     pub truth: PathBuf,
     /// The true expert that is split, counted from 0.
     pub expert: usize,
+    /// Replaces the kind of all experts of the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ExpertKind>,
     /// Replaces the truth's response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Response>,
@@ -58,7 +65,7 @@ pub struct GateEntry {
     pub weights: Option<Weights>,
 }
 
-/// One claim: the exponent of h in the spread of one coordinate.
+/// One claim: the exponent of the distance in the spread of one coordinate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -72,7 +79,7 @@ pub struct Case {
     pub delta: LogSpaced,
     /// Smallest and largest spread of the regression.
     pub window: [f64; 2],
-    /// Claimed d log h / d log delta.
+    /// Claimed d log distance / d log delta; `inf`: zero at every spread.
     pub exponent: f64,
     /// Claimed exponent of the mass error at the minimum; absent: not claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +156,7 @@ impl InversePlan {
                     case.copies,
                     case.coordinate,
                     &study.bounds,
+                    study.distance,
                 );
                 let of_gate = |key: &str| matches!(key, "truth" | "expert");
                 cells.push(InverseCell {
@@ -171,9 +179,42 @@ impl InversePlan {
     }
 }
 
+impl InversePlan {
+    /// The same study made small, to see that it works: the three largest spreads
+    /// of each case from one random start. Its name and hash are its own, so that
+    /// its minima are never taken for the study's; its windows are empty, so that
+    /// it decides nothing.
+    pub fn smoke(mut self) -> Self {
+        const SPREADS: usize = 3;
+        const EMPTY: [f64; 2] = [0.0, 0.0];
+        let shorten = |case: &mut Case| {
+            let last = case.delta.points.min(SPREADS);
+            let to = case.delta.values()[last - 1];
+            // A short number for headings.
+            case.delta.to = format!("{to:.2e}").parse().unwrap_or(to);
+            case.delta.points = last;
+            case.window = EMPTY;
+        };
+        self.study.name.push_str("-smoke");
+        self.study.starts = 1;
+        self.study.case.iter_mut().for_each(shorten);
+        self.cells
+            .iter_mut()
+            .for_each(|cell| shorten(&mut cell.case));
+        self.hash = design_hash(&self.study, &self.truths);
+        self
+    }
+}
+
 impl GateEntry {
-    /// `truth` with this entry's response and weights.
-    fn apply(&self, truth: Model) -> Result<Model> {
+    /// `truth` with this entry's kind of experts, response and weights.
+    fn apply(&self, mut truth: Model) -> Result<Model> {
+        if let Some(kind) = self.kind {
+            let experts = &mut truth.parameters.experts;
+            experts.iter_mut().for_each(|e| e.kind = kind);
+            let refused = |e| Error::value("kind", format!("does not fit the truth: {e}"));
+            truth.parameters.validate().map_err(refused)?;
+        }
         if self.response.is_none() && self.weights.is_none() {
             return Ok(truth);
         }
@@ -239,9 +280,12 @@ impl Case {
         if self.delta_in_window().count() < 2 {
             return Err(Error::value("window", "must hold at least two spreads"));
         }
-        let claimed = [Some(self.exponent), self.raw_mass, self.tilted_mass];
-        if claimed.into_iter().flatten().any(|e| !e.is_finite()) {
-            return Err(Error::value("exponent", "must be finite"));
+        if self.exponent.is_nan() || self.exponent == f64::NEG_INFINITY {
+            return Err(Error::value("exponent", "must be a number or inf"));
+        }
+        let masses = [self.raw_mass, self.tilted_mass];
+        if masses.into_iter().flatten().any(|e| !e.is_finite()) {
+            return Err(Error::value("raw_mass", "claims on masses must be finite"));
         }
         if !(self.tolerance > 0.0 && self.tolerance.is_finite()) {
             return Err(Error::value("tolerance", "must be positive"));
@@ -264,12 +308,14 @@ impl Case {
     }
 }
 
-/// SHA-256 over truths, gates, cases, bounds, starts and seed; prose and paths
-/// are left out.
+/// SHA-256 over truths, gates, cases, bounds, starts, seed and a distance other
+/// than the default; prose and paths are left out.
 fn design_hash(study: &InverseStudy, truths: &[Model]) -> String {
     #[derive(Serialize)]
     struct Design<'a> {
         seed: u64,
+        #[serde(skip_serializing_if = "Distance::is_default")]
+        distance: Distance,
         starts: usize,
         bounds: &'a Bounds,
         gates: Vec<(&'a str, usize, String)>,
@@ -278,6 +324,7 @@ fn design_hash(study: &InverseStudy, truths: &[Model]) -> String {
     let gates = study.gate.iter().zip(truths);
     let design = Design {
         seed: study.seed,
+        distance: study.distance,
         starts: study.starts,
         bounds: &study.bounds,
         gates: gates

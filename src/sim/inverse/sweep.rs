@@ -19,10 +19,10 @@ const STOPPING: Stopping = Stopping {
 /// Powers of the ratio of two spreads by which a minimum is carried from one to
 /// the other: coordinates of an asymptotic minimum go with these powers.
 const POWERS: [f64; 4] = [0.0, 0.5, 1.0, 2.0];
-/// Starts whose h is within this share of the smallest found the same minimum.
+/// Starts whose distance is within this share of the smallest found the same minimum.
 const SAME: f64 = 1e-3;
 
-/// Minimises E_X h^2 at every spread of every cell, cells in parallel.
+/// Minimises the distance at every spread of every cell, cells in parallel.
 ///
 /// `jobs`: threads; `None` takes all cores. The result does not depend on it.
 /// `progress` is called after each cell, from any thread.
@@ -55,7 +55,7 @@ pub fn minima(
 struct Best {
     delta: f64,
     found: LeastSquares,
-    hellinger: Vec<f64>,
+    distance: Vec<f64>,
 }
 
 /// One cell: every spread from random starts, then downwards and upwards from
@@ -72,9 +72,9 @@ fn sweep(plan: &InversePlan, cell: &InverseCell) -> Vec<Minimum> {
             let mut best = Best {
                 delta,
                 found: search(&vec![0.0; cell.split.len()], delta),
-                hellinger: Vec::new(),
+                distance: Vec::new(),
             };
-            best.hellinger.push(best.found.sum.sqrt());
+            best.distance.push(best.found.sum.sqrt());
             for k in 0..plan.study.starts {
                 best.offer(search(&random_start(plan, cell, delta, k, &bounds), delta));
             }
@@ -130,7 +130,7 @@ fn random_start(
 
 impl Best {
     fn offer(&mut self, found: LeastSquares) {
-        self.hellinger.push(found.sum.sqrt());
+        self.distance.push(found.sum.sqrt());
         if found.sum < self.found.sum {
             self.found = found;
         }
@@ -139,11 +139,11 @@ impl Best {
     fn minimum(&self, plan: &InversePlan, cell: &InverseCell, bounds: &[f64]) -> Minimum {
         let split = &cell.split;
         let point = &self.found.point;
-        let hellinger = self.found.sum.sqrt();
+        let distance = self.found.sum.sqrt();
         let agreeing = self
-            .hellinger
+            .distance
             .iter()
-            .filter(|h| **h <= (1.0 + SAME) * hellinger);
+            .filter(|h| **h <= (1.0 + SAME) * distance);
         let parameters = split.parameters(point, self.delta);
         let on_bound = point.iter().zip(bounds);
         Minimum {
@@ -152,11 +152,11 @@ impl Best {
             coordinate: cell.case.coordinate,
             copies: cell.case.copies,
             delta: self.delta,
-            hellinger,
+            distance,
             rounding: split.compare(point, self.delta).rounding,
             promise: self.found.promise,
             agreeing: agreeing.count(),
-            starts: self.hellinger.len(),
+            starts: self.distance.len(),
             on_bound: on_bound
                 .filter(|(v, b)| **b > 0.0 && v.abs() >= **b)
                 .count(),
