@@ -85,11 +85,14 @@ impl Regularity {
     /// coordinates, experts matched to the truth's; its mean over replicates is
     /// tr(I n Cov) with the covariance about the truth.
     ///
-    /// NaN if the fit has another number of experts.
+    /// NaN if the fit has another number of experts or another kind of gate.
     pub fn information_distance(&self, fitted: &Parameters, n: u64) -> f64 {
         let Some(fitted) = aligned(fitted, &self.truth) else {
             return f64::NAN;
         };
+        if fitted.layout() != self.layout {
+            return f64::NAN;
+        }
         let truth = self.layout.pack(&self.truth);
         let fitted = self.layout.pack(&fitted);
         let mut delta = Array1::zeros(truth.len());

@@ -4,7 +4,7 @@ use super::plan::{Cell, PlannedTruth};
 use super::study::{Labels, PolishKind};
 use crate::backend::{Backend, Cpu, Labelled};
 use crate::error::Result;
-use crate::fit::{self, MultiStart, StartContext, Stop};
+use crate::fit::{self, DistillationOptions, Effort, MultiStart, Outcome, StartContext, Stop};
 use crate::model::{Data, draw_labelled_sample, draw_sample};
 use crate::rng::Stream;
 
@@ -30,6 +30,9 @@ pub(super) fn estimate(
     start: impl Fn(usize) -> Stream,
 ) -> Result<Estimated> {
     let rows = cell.n as usize;
+    if let Some(options) = truth.fit.distillation_options() {
+        return distilled(truth, cell, &options, data, start);
+    }
     match truth.fit.labels {
         Labels::Hidden => {
             let data = draw_sample(&truth.model, 0, rows, data);
@@ -65,6 +68,39 @@ pub(super) fn estimate(
     }
 }
 
+/// Trains a router on the sample in its order; the first start begins it, and its
+/// stream tosses the coins.
+fn distilled(
+    truth: &PlannedTruth,
+    cell: &Cell,
+    options: &DistillationOptions,
+    data: &Stream,
+    start: impl Fn(usize) -> Stream,
+) -> Result<Estimated> {
+    let data = draw_sample(&truth.model, 0, cell.n as usize, data);
+    let stream = start(0);
+    let from = cell.starts[0].parameters(context(truth, &data), &stream)?;
+    let distilled = fit::distil(&data, &from, &truth.fit.limits, options, &stream)?;
+    let outcome = Outcome {
+        log_likelihood: Cpu::new().log_likelihood(&distilled.router, &data),
+        parameters: distilled.router,
+        stop: distilled.stop,
+        scaled_score: f64::NAN,
+        on_bound: Vec::new(),
+        effort: Effort {
+            gradient: distilled.competition_steps + distilled.router_steps,
+            rows: data.len(),
+            ..Effort::default()
+        },
+    };
+    let log_likelihood_truth = Cpu::new().log_likelihood(&truth.model.parameters, &data);
+    Ok(Estimated {
+        data,
+        outcomes: MultiStart::new(vec![outcome]),
+        log_likelihood_truth,
+    })
+}
+
 fn context<'a>(truth: &'a PlannedTruth, data: &'a Data) -> StartContext<'a> {
     StartContext {
         template: &truth.template,
@@ -74,9 +110,9 @@ fn context<'a>(truth: &'a PlannedTruth, data: &'a Data) -> StartContext<'a> {
     }
 }
 
-/// True if a fit ended as its estimator is meant to: at a certified maximum, or,
-/// where nothing follows the method, by the method's own rule.
+/// True if a fit ended as its estimator is meant to: at a certified maximum; where
+/// nothing follows the method, by the method's own rule; after its one pass.
 pub(super) fn is_success(truth: &PlannedTruth, stop: &Stop) -> bool {
     let by_rule = truth.fit.polish == PolishKind::None && *stop == Stop::SmallGain;
-    stop.is_converged() || by_rule
+    stop.is_converged() || by_rule || *stop == Stop::PassCompleted
 }

@@ -5,7 +5,10 @@ use super::claim::{Claim, Constant};
 use super::column::Loss;
 use super::data::DataTruth;
 use crate::error::{Error, Result, parse_toml, read_text};
-use crate::fit::{GainMeasure, GateStep, Limits, Method, NewtonOptions, Options, Polish, Start};
+use crate::fit::{
+    DistillationLoss, DistillationOptions, GainMeasure, GateStep, Limits, Method, NewtonOptions,
+    Options, Polish, Schedule, Start,
+};
 use crate::model::{ExpertGate, GateKind, Model, Response, Weights};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -272,6 +275,17 @@ pub enum PolishKind {
     None,
 }
 
+/// Router distillation: one pass over the rows, from the first start
+/// ([`crate::fit::distil`]); its estimate is the router-gated mixture.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distillation {
+    /// When experts compete.
+    pub schedule: Schedule,
+    /// What the router learns from.
+    pub loss: DistillationLoss,
+}
+
 /// Whether the estimator sees which expert made each row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -321,6 +335,9 @@ pub struct Fit {
     /// What the estimator is told of the experts that made the rows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub labels: Labels,
+    /// Trains a router in one stochastic pass instead of maximising a likelihood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// See [`Options::pilot_rows`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pilot_rows: Option<usize>,
@@ -369,6 +386,15 @@ impl Fit {
                 PolishKind::None => Polish::None,
             },
         }
+    }
+
+    /// The estimator's options where it distils a router.
+    pub fn distillation_options(&self) -> Option<DistillationOptions> {
+        let distillation = self.distillation?;
+        Some(DistillationOptions::new(
+            distillation.schedule,
+            distillation.loss,
+        ))
     }
 
     /// The polish, where there is one.
@@ -509,6 +535,12 @@ impl Study {
                 return Err(Error::value("fit.gain", "must be finite and not negative"));
             }
             fit.limits.validate("fit.limits")?;
+            let plain = |loss: &Loss| loss.is_of_density();
+            if fit.distillation.is_some() && !self.losses.iter().all(plain) {
+                let message = "a distilled router has another gate than the truth: its losses are \
+                               those of densities";
+                return Err(Error::value("losses", message));
+            }
         }
         let needs_parameters = |claim: &Claim| {
             matches!(
