@@ -24,6 +24,10 @@ pub enum Claim {
         curve: Curve,
         /// Smallest and largest n of the regression.
         window: [f64; 2],
+        /// The verdict on record, where it is another than `holds`: a claim that
+        /// failed stays, and is news only when that changes. Not part of the design.
+        #[serde(default, skip_serializing)]
+        on_record: OnRecord,
         /// Accepted slopes.
         accept: [f64; 2],
     },
@@ -124,7 +128,29 @@ pub enum Claim {
     },
 }
 
+/// What a claim is known to come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRecord {
+    /// It is expected to hold.
+    #[default]
+    Holds,
+    /// It failed, and says so.
+    Fails,
+}
+
 impl Claim {
+    /// True if a failure of this claim is on record.
+    pub fn is_known_to_fail(&self) -> bool {
+        matches!(
+            self,
+            Claim::Slope {
+                on_record: OnRecord::Fails,
+                ..
+            }
+        )
+    }
+
     /// True if the claim is about this series.
     pub fn concerns(&self, name: &str) -> bool {
         match self {

@@ -274,6 +274,15 @@ pub struct ClaimResult {
     pub accept: Option<[f64; 2]>,
     /// The verdict.
     pub verdict: Verdict,
+    /// Whether a failure is on record, and so no news.
+    pub known_to_fail: bool,
+}
+
+impl ClaimResult {
+    /// True if the claim failed and was not known to.
+    pub fn is_news(&self) -> bool {
+        self.verdict == Verdict::Fails && !self.known_to_fail
+    }
 }
 
 /// All that a report needs.
@@ -290,10 +299,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// True if no claim failed or lacks rows.
+    /// True if no claim lacks rows or failed, but for failures on record.
     pub fn holds(&self) -> bool {
-        let bad = [Verdict::Fails, Verdict::Missing];
-        self.claims.iter().all(|c| !bad.contains(&c.verdict))
+        let bad = |c: &ClaimResult| c.is_news() || c.verdict == Verdict::Missing;
+        !self.claims.iter().any(bad)
     }
 }
 

@@ -14,7 +14,7 @@ use smoe_lab::sim::run::{self, Request};
 use smoe_lab::sim::series::sample_sizes;
 use smoe_lab::sim::study::Replicates;
 use smoe_lab::sim::study::read_study;
-use smoe_lab::sim::{Cell, Plan, Row, Shard, Summary, Verdict};
+use smoe_lab::sim::{Cell, Plan, Row, Shard, Summary};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -166,7 +166,7 @@ fn run_one(plan: &Plan, arguments: &Run, shard: Option<Shard>) -> Result<bool> {
     ));
     // Two replicates decide nothing, and claims that a part of a run has no
     // rows for have not failed.
-    let failed = summary.claims.iter().any(|c| c.verdict == Verdict::Fails);
+    let failed = summary.claims.iter().any(|c| c.is_news());
     Ok(arguments.smoke || !failed)
 }
 
