@@ -230,7 +230,7 @@ fn efficiency(
     let below = &plan.truths[reference.truth].regularity;
     let ratios: Vec<f64> = below
         .expert_coordinates()
-        .map(|j| above.bounds[j] / below.bounds[j])
+        .map(|j| above.bounds()[j] / below.bounds()[j])
         .collect();
     let bound = mean_and_deviation(&ratios).0;
     let mut pairs = Vec::new();

@@ -232,7 +232,7 @@ impl<'a> SeriesRows<'a> {
                 .iter()
                 .filter_map(|r| Some(r.parameters.get(j)? - packed[j]));
             let errors: Vec<f64> = errors.collect();
-            let bound = truth.regularity.bounds[j];
+            let bound = truth.regularity.bounds()[j];
             let squares: Vec<f64> = errors.iter().map(|e| n as f64 * e * e / bound).collect();
             let covers = counted.iter().filter_map(|r| covered(r, &packed, j));
             let covers: Vec<bool> = covers.collect();
@@ -267,7 +267,7 @@ pub(super) fn scaled_error(own: &Regularity, reference: &Regularity, row: &Row) 
     }
     let terms: Vec<f64> = own
         .expert_coordinates()
-        .map(|j| row.n as f64 * (row.parameters[j] - truth[j]).powi(2) / reference.bounds[j])
+        .map(|j| row.n as f64 * (row.parameters[j] - truth[j]).powi(2) / reference.bounds()[j])
         .collect();
     mean_and_deviation(&terms).0
 }
