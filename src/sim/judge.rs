@@ -12,25 +12,30 @@ use super::summary::{
     wilson_interval,
 };
 use crate::num::sum::mean_and_deviation;
+use rayon::prelude::*;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Every claim about every series that it concerns.
 pub(super) fn judge(plan: &Plan, series: &[SeriesRows]) -> Vec<ClaimResult> {
-    let mut results = Vec::new();
-    for (k, claim) in plan.study.claim.iter().enumerate() {
-        for rows in series.iter().filter(|s| claim.concerns(s.name)) {
-            let (theorem, finding, accept) = find(plan, claim, rows, series);
-            results.push(ClaimResult {
-                claim: k,
-                series: rows.name.to_string(),
-                theorem: theorem.to_string(),
-                verdict: verdict(&finding, accept),
-                finding,
-                accept,
-            });
+    let claims = plan.study.claim.iter().enumerate();
+    let pairs: Vec<(usize, &Claim, &SeriesRows)> = claims
+        .flat_map(|(k, claim)| {
+            let concerned = series.iter().filter(|s| claim.concerns(s.name));
+            concerned.map(move |rows| (k, claim, rows))
+        })
+        .collect();
+    let judged = |(k, claim, rows): (usize, &Claim, &SeriesRows)| {
+        let (theorem, finding, accept) = find(plan, claim, rows, series);
+        ClaimResult {
+            claim: k,
+            series: rows.name.to_string(),
+            theorem: theorem.to_string(),
+            verdict: verdict(&finding, accept),
+            finding,
+            accept,
         }
-    }
-    results
+    };
+    pairs.into_par_iter().map(judged).collect()
 }
 
 fn find<'a>(

@@ -13,10 +13,12 @@ use super::summary::{
 };
 use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::{Purpose, Stream};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 impl Summary {
-    /// Summarises `rows`.
+    /// Summarises `rows`, series by series on all cores: a number depends on its own
+    /// series alone.
     pub fn new(plan: &Plan, rows: &[Row]) -> Self {
         let series: Vec<SeriesRows> = plan
             .series()
@@ -24,7 +26,7 @@ impl Summary {
             .map(|name| SeriesRows::new(plan, rows, name))
             .collect();
         let claims = judge(plan, &series);
-        let series: Vec<SeriesSummary> = series.iter().map(|s| s.summary(plan)).collect();
+        let series: Vec<SeriesSummary> = series.par_iter().map(|s| s.summary(plan)).collect();
         let cells = || series.iter().flat_map(|s| &s.cells);
         Summary {
             rows: cells().map(|c| c.rows).sum(),

@@ -93,7 +93,7 @@ fn texts(plan: &TopKPlan, infima: &[Infimum]) -> Vec<[String; HEADINGS.len()]> {
                 rounded(cell.share, 4),
                 cell.case.radius.to_string(),
                 infimum.map_or(String::new(), |i| rounded(i.hellinger_sq, 3)),
-                claim_text(cell),
+                accepted_infimum(cell),
                 infimum.map_or(String::new(), starts),
                 verdict.name().to_string(),
             ]
@@ -101,7 +101,8 @@ fn texts(plan: &TopKPlan, infima: &[Infimum]) -> Vec<[String; HEADINGS.len()]> {
         .collect()
 }
 
-fn claim_text(cell: &TopKCell) -> String {
+/// The claimed range of a cell's E h^2.
+pub(in crate::report) fn accepted_infimum(cell: &TopKCell) -> String {
     let [low, high] = cell.accept.map(|end| rounded(end, 3));
     match cell.accept {
         [0.0, _] => format!("≤ {high}"),
