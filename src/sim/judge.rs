@@ -284,6 +284,7 @@ fn slope_coverage(
     let smallest = series.cells.iter().map(|(_, rows)| rows.len() as u64).min();
     let groups = smallest.unwrap_or(0) / group;
     let covered = (0..groups)
+        .into_par_iter()
         .filter(|g| {
             let window = [0.0, f64::INFINITY];
             let inside = |r: u64| r / group == *g;

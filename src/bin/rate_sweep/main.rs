@@ -44,7 +44,12 @@ fn dispatch(command: Option<Command>) -> Result<bool> {
             jobs,
             smoke,
             out,
-        }) => inverse::run(&study, jobs.map(usize::from), &out, inverse::Size::of(smoke)),
+        }) => inverse::run(
+            &study,
+            jobs.map(usize::from),
+            &out,
+            inverse::Size::of(smoke),
+        ),
         Some(Command::Check { studies }) => judged::check(&studies),
         Some(Command::Index { studies }) => judged::index(&studies),
         Some(Command::Distance {

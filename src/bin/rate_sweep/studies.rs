@@ -372,9 +372,9 @@ pub fn judged(plan: &Plan) -> Result<Judged> {
     let good = complete && stale.is_none() && summary.holds();
     let mut text = match complete {
         true => String::new(),
-        false => format!(
-            "{name}: the record is incomplete: a cell has fewer than {wanted} replicates\n"
-        ),
+        false => {
+            format!("{name}: the record is incomplete: a cell has fewer than {wanted} replicates\n")
+        }
     };
     text += &report::claims_table(plan, &summary);
     text += &inverse::stale_text(name, stale);

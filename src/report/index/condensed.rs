@@ -14,6 +14,8 @@ pub(super) struct Line {
     pub(super) series: String,
     pub(super) measured: String,
     pub(super) verdicts: Vec<Counted>,
+    /// True if it stands for many series.
+    pub(super) is_summary: bool,
 }
 
 /// A verdict as it stands in a line: "holds", or "24 hold".
@@ -32,6 +34,7 @@ pub(super) fn lines(claim: &IndexClaim) -> Vec<Line> {
             verdict: result.verdict,
             text: result.verdict.name().to_string(),
         }],
+        is_summary: false,
     };
     if claim.results.len() <= SERIES {
         return claim.results.iter().map(own_line).collect();
@@ -40,6 +43,7 @@ pub(super) fn lines(claim: &IndexClaim) -> Vec<Line> {
         series: format!("{} series", claim.results.len()),
         measured: range(claim.unit, &claim.results),
         verdicts: counted(claim.results.iter().map(|r| r.verdict)),
+        is_summary: true,
     }];
     let named = named(&claim.results);
     lines.extend(named.into_iter().map(own_line));
@@ -66,7 +70,7 @@ pub(super) fn range(unit: &str, results: &[IndexResult]) -> String {
     let found = || results.iter().filter(|r| !r.value.is_nan());
     let order = |a: &&IndexResult, b: &&IndexResult| a.value.total_cmp(&b.value);
     let (Some(least), Some(most)) = (found().min_by(order), found().max_by(order)) else {
-        return String::new();
+        return "–".to_string();
     };
     let text = match least.estimate == most.estimate {
         true => format!("{unit} {}", least.estimate),

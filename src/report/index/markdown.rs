@@ -53,7 +53,8 @@ fn claim_line(name: &str, claim: &IndexClaim) -> String {
     };
     let lines = claim.lines();
     let measured = |line: &Line| {
-        let text = format!("{} {}", line.series, line.measured);
+        let colon = if line.is_summary { ":" } else { "" };
+        let text = format!("{}{colon} {}", line.series, line.measured);
         cell(text.trim())
     };
     let verdicts: Vec<String> = lines.iter().map(verdicts).collect();
@@ -77,7 +78,11 @@ fn verdicts(line: &Line) -> String {
 
 /// What the studies took; nothing if none is recorded.
 fn efforts(entries: &[&IndexEntry]) -> String {
-    let efforts = || entries.iter().filter_map(|e| Some((*e, e.effort.as_ref()?)));
+    let efforts = || {
+        entries
+            .iter()
+            .filter_map(|e| Some((*e, e.effort.as_ref()?)))
+    };
     let has_constants = efforts().any(|(_, effort)| !effort.constants.is_empty());
     let lines: String = efforts()
         .map(|(entry, effort)| effort_line(entry, effort, has_constants))

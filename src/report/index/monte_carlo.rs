@@ -2,7 +2,7 @@
 
 use super::condensed::range;
 use super::entry::{Effort, IndexClaim, IndexEntry, IndexResult, Kind, duration, failures};
-use crate::report::format::{counted, decimal, rounded, thousands};
+use crate::report::format::{self, counted, decimal, rounded, thousands};
 use crate::report::wording::{
     accepted, claim_text, claim_theorem, claims, measured, series_label, worst_ratio,
 };
@@ -61,6 +61,13 @@ fn index_result(result: &ClaimResult) -> IndexResult {
             String::new()
         }
         _ => accepted(result),
+    };
+    let (interval, accepted) = match (&result.finding, result.accept) {
+        (Finding::Efficiency { bound, .. }, Some(ends)) if !accepted.is_empty() => (
+            format!("{interval}, bounds {}", decimal(*bound, 3)),
+            format::interval(ends, 3),
+        ),
+        _ => (interval, accepted),
     };
     IndexResult {
         series: match result.series.as_str() {

@@ -59,7 +59,7 @@ fn study(entry: &IndexEntry) -> String {
     let title = typeset(&entry.title);
     let Some(effort) = &entry.effort else {
         return format!(
-            "<article class=\"study\" id=\"{}\">\n<div class=\"thumbnail\"></div>\n<div>\n\
+            "<article class=\"study\" id=\"{}\">\n<div></div>\n<div>\n\
              <h3>{title}</h3>\n<p class=\"source\">{}</p>\n<p>Not recorded.</p>\n</div>\n</article>\n",
             anchor(entry),
             source(entry),

@@ -2,7 +2,7 @@
 
 use super::entry::{Effort, IndexClaim, IndexEntry, IndexResult, Kind, duration, failures};
 use crate::report::Environment;
-use crate::report::format::{counted, rounded, stated, thousands};
+use crate::report::format::{counted, rounded, shortened, stated, thousands};
 use crate::report::inverse::accepted_infimum;
 use crate::sim::inverse::top_k::record::{Infimum, of_cells, verdicts};
 use crate::sim::inverse::top_k::study::{TopKCase, TopKPlan};
@@ -63,7 +63,7 @@ fn results(plan: &TopKPlan, infima: &[Infimum]) -> Vec<IndexResult> {
             let value = infimum.map_or(f64::NAN, |i| i.hellinger_sq);
             let estimate = infimum.map_or("–".to_string(), |i| rounded(i.hellinger_sq, 3));
             IndexResult {
-                series: format!("share {}", rounded(cell.share, 4)),
+                series: format!("share {}", shortened(&rounded(cell.share, 4))),
                 value,
                 measured: estimate.clone(),
                 estimate,

@@ -12,7 +12,7 @@ use super::count_verdicts;
 use crate::error::{Error, Result};
 use crate::plot::{Axis, Chart, Estimate, Figure, Palette, Series};
 use crate::report::environment::{self, Environment};
-use crate::report::format::{rounded, six_digits};
+use crate::report::format::{rounded, shortened, six_digits};
 use crate::report::html::{code, escape, paragraph, paragraphs, table};
 use crate::report::page::{document, environment_list};
 use crate::sim::inverse::top_k::record::{self, Infimum, of_cells, to_csv, verdicts};
@@ -103,7 +103,7 @@ fn texts(plan: &TopKPlan, infima: &[Infimum]) -> Vec<[String; HEADINGS.len()]> {
 
 /// The claimed range of a cell's E h^2.
 pub(in crate::report) fn accepted_infimum(cell: &TopKCell) -> String {
-    let [low, high] = cell.accept.map(|end| rounded(end, 3));
+    let [low, high] = cell.accept.map(|end| shortened(&rounded(end, 3)));
     match cell.accept {
         [0.0, _] => format!("≤ {high}"),
         // h^2 is at most 1.
