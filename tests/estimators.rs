@@ -170,7 +170,7 @@ fn the_truth_is_recovered_at_large_n() {
         if model.parameters.gate.kind == GateKind::Sigmoid {
             continue;
         }
-        let regularity = Regularity::new(model, &bounds, fisher_information(model));
+        let regularity = Regularity::new(model, &bounds, fisher_information);
         let distance = regularity.information_distance(&outcome.parameters, 100_000);
         assert!(distance < 45.0, "{k}: {distance}");
     }

@@ -93,7 +93,24 @@ pub(super) fn size(n: f64) -> String {
     if whole < 1e7 {
         thousands(whole as u64)
     } else {
-        rounded(n, 3)
+        shortened(&rounded(n, 3))
+    }
+}
+
+/// A rounded number without the zeros that end its decimals: "10¹²" for
+/// "1.00×10¹²". For stated numbers, where zeros are no measured digits.
+pub(super) fn shortened(text: &str) -> String {
+    let (mantissa, power) = match text.split_once('×') {
+        Some((mantissa, power)) => (mantissa, format!("×{power}")),
+        None => (text, String::new()),
+    };
+    let mantissa = match mantissa.contains('.') {
+        true => mantissa.trim_end_matches('0').trim_end_matches('.'),
+        false => mantissa,
+    };
+    match (mantissa, power.strip_prefix('×')) {
+        ("1", Some(power)) => power.to_string(),
+        _ => format!("{mantissa}{power}"),
     }
 }
 
@@ -167,6 +184,19 @@ fn scientific(value: f64, size: i32, decimals: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stated_numbers_end_without_zeros() {
+        let texts = [
+            ("1.00×10¹²", "10¹²"),
+            ("2.50×10⁸", "2.5×10⁸"),
+            ("0.00100", "0.001"),
+            ("100", "100"),
+        ];
+        for (long, short) in texts {
+            assert_eq!(shortened(long), short);
+        }
+    }
 
     #[test]
     fn a_mean_is_rounded_to_what_its_error_supports() {

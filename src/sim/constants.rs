@@ -17,21 +17,24 @@ use crate::loss::divergence::{atoms, range};
 use crate::model::{Coordinate, InputLaw, Layout, Model, Parameters, Point};
 use crate::num::dense::Factor;
 use ndarray::{Array1, Array2};
+use std::sync::OnceLock;
 
-/// P and the Fisher information at a truth.
+/// P and the information at a truth, which is integrated when it is first asked
+/// for: over several inputs that takes a second, and most commands never ask.
 #[derive(Clone, Debug)]
 pub struct Regularity {
     /// Free parameters P.
     pub parameters: usize,
-    /// The information of one row over all packed coordinates. Shape: layout.
-    pub information: Array2<f64>,
-    /// Cramer-Rao bounds of n Var, one per packed coordinate; NaN where a
-    /// coordinate is fixed or the information is singular. Shape: layout.
-    pub bounds: Vec<f64>,
     layout: Layout,
-    truth: Parameters,
+    truth: Model,
     free: Vec<usize>,
+    rule: InformationRule,
+    information: OnceLock<Array2<f64>>,
+    bounds: OnceLock<Vec<f64>>,
 }
+
+/// The information of one row at a truth over all packed coordinates.
+pub type InformationRule = fn(&Model) -> Array2<f64>;
 
 /// Panels of the composite rule over a one-dimensional input.
 const PANELS: usize = 48;
@@ -39,21 +42,32 @@ const PANELS: usize = 48;
 const LATTICE: usize = 4096;
 
 impl Regularity {
-    /// P and the bounds for an estimator whose information at `truth` is
-    /// `information`. Shape: layout.
-    pub fn new(truth: &Model, bounds: &Bounds, information: Array2<f64>) -> Self {
+    /// P, and the information and bounds of an estimator whose information at a
+    /// truth is given by `rule`.
+    pub fn new(truth: &Model, bounds: &Bounds, rule: InformationRule) -> Self {
         let layout = truth.parameters.layout();
-        let free: Vec<usize> = (0..layout.len())
-            .filter(|&j| !bounds.is_pinned(j))
-            .collect();
+        let free = (0..layout.len()).filter(|&j| !bounds.is_pinned(j));
         Regularity {
             parameters: bounds.dimension(),
-            bounds: inverse_diagonal(&information, &free),
-            information,
+            free: free.collect(),
             layout,
-            truth: truth.parameters.clone(),
-            free,
+            truth: truth.clone(),
+            rule,
+            information: OnceLock::new(),
+            bounds: OnceLock::new(),
         }
+    }
+
+    /// The information of one row over all packed coordinates. Shape: layout.
+    pub fn information(&self) -> &Array2<f64> {
+        self.information.get_or_init(|| (self.rule)(&self.truth))
+    }
+
+    /// Cramer-Rao bounds of n Var, one per packed coordinate; NaN where a
+    /// coordinate is fixed or the information is singular. Shape: layout.
+    pub fn bounds(&self) -> &[f64] {
+        self.bounds
+            .get_or_init(|| inverse_diagonal(self.information(), &self.free))
     }
 
     /// What each packed coordinate is.
@@ -63,7 +77,7 @@ impl Regularity {
 
     /// The truth in packed coordinates.
     pub fn packed(&self) -> Vec<f64> {
-        self.layout.pack(&self.truth)
+        self.layout.pack(&self.truth.parameters)
     }
 
     /// The free coordinates of the experts' means and variances, by position: the
@@ -87,19 +101,19 @@ impl Regularity {
     ///
     /// NaN if the fit has another number of experts or another kind of gate.
     pub fn information_distance(&self, fitted: &Parameters, n: u64) -> f64 {
-        let Some(fitted) = aligned(fitted, &self.truth) else {
+        let Some(fitted) = aligned(fitted, &self.truth.parameters) else {
             return f64::NAN;
         };
         if fitted.layout() != self.layout {
             return f64::NAN;
         }
-        let truth = self.layout.pack(&self.truth);
+        let truth = self.layout.pack(&self.truth.parameters);
         let fitted = self.layout.pack(&fitted);
         let mut delta = Array1::zeros(truth.len());
         for &j in &self.free {
             delta[j] = fitted[j] - truth[j];
         }
-        n as f64 * delta.dot(&self.information.dot(&delta))
+        n as f64 * delta.dot(&self.information().dot(&delta))
     }
 }
 
@@ -128,7 +142,8 @@ pub fn fisher_information(model: &Model) -> Array2<f64> {
     let parameters = &model.parameters;
     let layout = parameters.layout();
     let size = layout.len();
-    let mut information = Array2::zeros((size, size));
+    // Row by row in one block, so that the sums over b below are vectorised.
+    let mut sums = vec![0.0; size * size];
     let mut point = Point::new(parameters);
     let mut score = vec![0.0; size];
     let mut add = |x: &[f64], weight: f64| {
@@ -140,20 +155,16 @@ pub fn fisher_information(model: &Model) -> Array2<f64> {
             let y = low + step * k as f64;
             let log_density = parameters.score(&layout, &mut point, x, y, &mut score);
             let mass = weight * step * log_density.exp();
-            for a in 0..size {
-                for b in 0..=a {
-                    information[[a, b]] += mass * score[a] * score[b];
+            for (a, row) in sums.chunks_exact_mut(size).enumerate() {
+                let factor = mass * score[a];
+                for (sum, b) in row[..=a].iter_mut().zip(&score) {
+                    *sum += factor * b;
                 }
             }
         }
     };
     over_inputs(model, &mut add);
-    for a in 0..size {
-        for b in 0..a {
-            information[[b, a]] = information[[a, b]];
-        }
-    }
-    information
+    Array2::from_shape_fn((size, size), |(a, b)| sums[a.max(b) * size + a.min(b)])
 }
 
 /// Calls `visit(x, weight)` at the nodes of a rule for E_X, which takes in the

@@ -12,26 +12,31 @@ use super::summary::{
     wilson_interval,
 };
 use crate::num::sum::mean_and_deviation;
+use rayon::prelude::*;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Every claim about every series that it concerns.
 pub(super) fn judge(plan: &Plan, series: &[SeriesRows]) -> Vec<ClaimResult> {
-    let mut results = Vec::new();
-    for (k, claim) in plan.study.claim.iter().enumerate() {
-        for rows in series.iter().filter(|s| claim.concerns(s.name)) {
-            let (theorem, finding, accept) = find(plan, claim, rows, series);
-            results.push(ClaimResult {
-                claim: k,
-                series: rows.name.to_string(),
-                theorem: theorem.to_string(),
-                verdict: verdict(&finding, accept),
-                known_to_fail: claim.is_known_to_fail(),
-                finding,
-                accept,
-            });
+    let claims = plan.study.claim.iter().enumerate();
+    let pairs: Vec<(usize, &Claim, &SeriesRows)> = claims
+        .flat_map(|(k, claim)| {
+            let concerned = series.iter().filter(|s| claim.concerns(s.name));
+            concerned.map(move |rows| (k, claim, rows))
+        })
+        .collect();
+    let judged = |(k, claim, rows): (usize, &Claim, &SeriesRows)| {
+        let (theorem, finding, accept) = find(plan, claim, rows, series);
+        ClaimResult {
+            claim: k,
+            series: rows.name.to_string(),
+            theorem: theorem.to_string(),
+            verdict: verdict(&finding, accept),
+            known_to_fail: claim.is_known_to_fail(),
+            finding,
+            accept,
         }
-    }
-    results
+    };
+    pairs.into_par_iter().map(judged).collect()
 }
 
 fn find<'a>(
@@ -231,7 +236,7 @@ fn efficiency(
     let below = &plan.truths[reference.truth].regularity;
     let ratios: Vec<f64> = below
         .expert_coordinates()
-        .map(|j| above.bounds[j] / below.bounds[j])
+        .map(|j| above.bounds()[j] / below.bounds()[j])
         .collect();
     let bound = mean_and_deviation(&ratios).0;
     let mut pairs = Vec::new();
@@ -280,6 +285,7 @@ fn slope_coverage(
     let smallest = series.cells.iter().map(|(_, rows)| rows.len() as u64).min();
     let groups = smallest.unwrap_or(0) / group;
     let covered = (0..groups)
+        .into_par_iter()
         .filter(|g| {
             let window = [0.0, f64::INFINITY];
             let inside = |r: u64| r / group == *g;

@@ -50,7 +50,7 @@ pub struct PlannedTruth {
     pub template: Parameters,
     /// The parameter set of the fit.
     pub bounds: Bounds,
-    /// Number of free parameters and Fisher information at the truth.
+    /// Number of free parameters, and information at the truth for those who ask.
     pub regularity: Regularity,
 }
 
@@ -289,11 +289,11 @@ impl PlannedTruth {
         // Of the truth's own structure, whatever is fitted.
         let layout = own.parameters.layout();
         let own_bounds = limits.bounds_around(&layout, &layout.pack(&own.parameters));
-        let information = match fit.labels {
-            Labels::Hidden => fisher_information(&own),
-            Labels::Known => complete_information(&own),
+        let rule = match fit.labels {
+            Labels::Hidden => fisher_information,
+            Labels::Known => complete_information,
         };
-        let regularity = Regularity::new(&own, &own_bounds, information);
+        let regularity = Regularity::new(&own, &own_bounds, rule);
         Ok(PlannedTruth {
             name: name.to_string(),
             model,

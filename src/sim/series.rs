@@ -13,10 +13,12 @@ use super::summary::{
 };
 use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::{Purpose, Stream};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 impl Summary {
-    /// Summarises `rows`.
+    /// Summarises `rows`, series by series on all cores: a number depends on its own
+    /// series alone.
     pub fn new(plan: &Plan, rows: &[Row]) -> Self {
         let series: Vec<SeriesRows> = plan
             .series()
@@ -24,7 +26,7 @@ impl Summary {
             .map(|name| SeriesRows::new(plan, rows, name))
             .collect();
         let claims = judge(plan, &series);
-        let series: Vec<SeriesSummary> = series.iter().map(|s| s.summary(plan)).collect();
+        let series: Vec<SeriesSummary> = series.par_iter().map(|s| s.summary(plan)).collect();
         let cells = || series.iter().flat_map(|s| &s.cells);
         Summary {
             rows: cells().map(|c| c.rows).sum(),
@@ -232,7 +234,7 @@ impl<'a> SeriesRows<'a> {
                 .iter()
                 .filter_map(|r| Some(r.parameters.get(j)? - packed[j]));
             let errors: Vec<f64> = errors.collect();
-            let bound = truth.regularity.bounds[j];
+            let bound = truth.regularity.bounds()[j];
             let squares: Vec<f64> = errors.iter().map(|e| n as f64 * e * e / bound).collect();
             let covers = counted.iter().filter_map(|r| covered(r, &packed, j));
             let covers: Vec<bool> = covers.collect();
@@ -267,7 +269,7 @@ pub(super) fn scaled_error(own: &Regularity, reference: &Regularity, row: &Row) 
     }
     let terms: Vec<f64> = own
         .expert_coordinates()
-        .map(|j| row.n as f64 * (row.parameters[j] - truth[j]).powi(2) / reference.bounds[j])
+        .map(|j| row.n as f64 * (row.parameters[j] - truth[j]).powi(2) / reference.bounds()[j])
         .collect();
     mean_and_deviation(&terms).0
 }

@@ -21,7 +21,7 @@ pub enum Command {
         /// Study file, or a folder of them
         study: PathBuf,
     },
-    /// Run what is missing of a study, then report
+    /// Run what is missing of a study, or of all in a folder and its folder `inverse`, then report
     Run(Run),
     /// Compute one replicate again and show every start
     Replay {
@@ -111,7 +111,8 @@ pub struct Run {
     /// Run only cells whose name contains this
     #[arg(long)]
     pub only: Option<String>,
-    /// Run two replicates of each cell, to see that a study works
+    /// Run two replicates of each cell, and a small version of each inverse-bound study, to see that
+    /// they work
     #[arg(long)]
     pub smoke: bool,
     /// Run part I of M of the replicates into a row file of its own, or `none`: all of them.

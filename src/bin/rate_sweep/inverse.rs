@@ -1,18 +1,19 @@
-//! Commands on inverse-bound studies.
+//! Commands on inverse-bound and top-K studies.
 
+use crate::judged::Judged;
 use crate::output::print;
 use crate::studies::{cores, toml_files};
 use smoe_lab::error::Result;
-use smoe_lab::report::{self, Environment};
+use smoe_lab::report::{self, Environment, IndexEntry};
 use smoe_lab::sim::Verdict;
 use smoe_lab::sim::inverse::finding::{Finding, findings};
 use smoe_lab::sim::inverse::minimum::read_minima;
-use smoe_lab::sim::inverse::study::read_inverse_study;
+use smoe_lab::sim::inverse::study::{InversePlan, read_inverse_study};
 use smoe_lab::sim::inverse::sweep::minima;
-use smoe_lab::sim::inverse::top_k::record::{read_infima, verdicts};
+use smoe_lab::sim::inverse::top_k::record::{Infimum, read_infima, verdicts};
 use smoe_lab::sim::inverse::top_k::search::infima;
-use smoe_lab::sim::inverse::top_k::study::read_top_k_study;
-use std::path::{Path, PathBuf};
+use smoe_lab::sim::inverse::top_k::study::{TopKPlan, read_top_k_study};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// How much of a study is run.
@@ -22,28 +23,100 @@ pub enum Size {
     Smoke,
 }
 
+impl Size {
+    pub fn of(smoke: bool) -> Self {
+        match smoke {
+            true => Size::Smoke,
+            false => Size::Full,
+        }
+    }
+}
+
 /// The folder of inverse-bound studies inside a folder of studies.
-pub const FOLDER: &str = "inverse";
+const FOLDER: &str = "inverse";
 /// The folder of top-K studies inside that one.
 const TOP_K: &str = "top-k";
+
+/// A study without Monte Carlo.
+pub enum Design {
+    Spreads(InversePlan),
+    TopK(TopKPlan),
+}
+
+/// The inverse-bound and top-K studies of a folder of studies; none without their
+/// folder.
+pub fn designs(studies: &Path) -> Result<Vec<Design>> {
+    let folder = studies.join(FOLDER);
+    let mut files = Vec::new();
+    for folder in [folder.join(TOP_K), folder] {
+        if folder.is_dir() {
+            files.splice(0..0, toml_files(&folder)?);
+        }
+    }
+    files.iter().map(|file| Design::read(file)).collect()
+}
 
 /// Runs one study, or with [`Size::Smoke`] a small version of it in a folder of its
 /// own, which decides nothing.
 pub fn run(study: &Path, jobs: Option<usize>, out: &Path, size: Size) -> Result<bool> {
-    match is_top_k(study) {
-        true => run_top_k(study, jobs, out, size),
-        false => run_spreads(study, jobs, out, size),
+    Design::read(study)?.run(jobs, out, size)
+}
+
+impl Design {
+    /// Top-K studies lie in a folder of that name.
+    fn read(study: &Path) -> Result<Self> {
+        let folder = study.parent().and_then(Path::file_name);
+        match folder.is_some_and(|name| name == TOP_K) {
+            true => Ok(Design::TopK(read_top_k_study(study)?)),
+            false => Ok(Design::Spreads(read_inverse_study(study)?)),
+        }
+    }
+
+    pub fn run(self, jobs: Option<usize>, out: &Path, size: Size) -> Result<bool> {
+        match self {
+            Design::Spreads(plan) => run_spreads(plan, jobs, out, size),
+            Design::TopK(plan) => run_top_k(plan, jobs, out, size),
+        }
+    }
+
+    /// True if `out` holds results of this very study.
+    pub fn is_done(&self, out: &Path) -> bool {
+        match self {
+            Design::Spreads(plan) => {
+                let stored = read_minima(&out.join(&plan.study.name), plan);
+                let missing = |f: &Finding| f.verdict() == Verdict::Missing;
+                stored.is_ok_and(|stored| !findings(plan, &stored).iter().any(missing))
+            }
+            Design::TopK(plan) => {
+                let stored = read_infima(&out.join(&plan.study.name), plan);
+                stored.is_ok_and(|stored| !verdicts(plan, &stored).contains(&Verdict::Missing))
+            }
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Design::Spreads(plan) => &plan.study.name,
+            Design::TopK(plan) => &plan.study.name,
+        }
+    }
+
+    /// What its record says, in the folder `records` beside the study.
+    pub fn judged(&self) -> Result<Judged> {
+        match self {
+            Design::Spreads(plan) => {
+                let record = plan.study.relative(Path::new("records"));
+                spreads_judged(plan, &record.join(&plan.study.name))
+            }
+            Design::TopK(plan) => {
+                let record = plan.study.relative(Path::new("records"));
+                top_k_judged(plan, &record.join(&plan.study.name))
+            }
+        }
     }
 }
 
-/// Top-K studies lie in a folder of that name.
-fn is_top_k(study: &Path) -> bool {
-    let folder = study.parent().and_then(Path::file_name);
-    folder.is_some_and(|name| name == TOP_K)
-}
-
-fn run_top_k(study: &Path, jobs: Option<usize>, out: &Path, size: Size) -> Result<bool> {
-    let plan = read_top_k_study(study)?;
+fn run_top_k(plan: TopKPlan, jobs: Option<usize>, out: &Path, size: Size) -> Result<bool> {
     let plan = match size {
         Size::Full => plan,
         Size::Smoke => plan.smoke(),
@@ -55,15 +128,15 @@ fn run_top_k(study: &Path, jobs: Option<usize>, out: &Path, size: Size) -> Resul
     report::write_top_k(&folder, &plan, &infima, &environment)?;
     print(&report::top_k_table(&plan, &infima));
     print(&format!("page: {}\n", folder.join("index.html").display()));
-    Ok(size == Size::Smoke || verdicts(&plan, &infima).iter().all(is_good))
+    Ok(size == Size::Smoke || are_good(&plan, &infima))
 }
 
-fn is_good(verdict: &Verdict) -> bool {
-    !matches!(verdict, Verdict::Missing | Verdict::Fails)
+fn are_good(plan: &TopKPlan, infima: &[Infimum]) -> bool {
+    let bad = [Verdict::Missing, Verdict::Fails];
+    !verdicts(plan, infima).iter().any(|v| bad.contains(v))
 }
 
-fn run_spreads(study: &Path, jobs: Option<usize>, out: &Path, size: Size) -> Result<bool> {
-    let plan = read_inverse_study(study)?;
+fn run_spreads(plan: InversePlan, jobs: Option<usize>, out: &Path, size: Size) -> Result<bool> {
     let plan = match size {
         Size::Full => plan,
         Size::Smoke => plan.smoke(),
@@ -86,59 +159,64 @@ fn run_spreads(study: &Path, jobs: Option<usize>, out: &Path, size: Size) -> Res
     Ok(size == Size::Smoke || findings.iter().all(Finding::holds))
 }
 
-/// The inverse-bound studies of a folder of studies; none without their folder.
-pub fn files(studies: &Path) -> Result<Vec<PathBuf>> {
-    let folder = studies.join(FOLDER);
-    match folder.is_dir() {
-        true => toml_files(&folder),
-        false => Ok(Vec::new()),
-    }
-}
-
-/// Judges the recorded minima of the inverse-bound studies in the folder
-/// `inverse` of a folder of studies, if there is one.
-pub fn check(studies: &Path) -> Result<bool> {
-    let mut good = check_top_k(&studies.join(FOLDER).join(TOP_K))?;
-    for file in files(studies)? {
-        let plan = read_inverse_study(&file)?;
-        let name = &plan.study.name;
-        let folder = plan.study.relative(Path::new("records")).join(name);
-        if !folder.exists() {
-            print(&format!("{name}: no recorded minima\n"));
-            continue;
-        }
-        let findings = findings(&plan, &read_minima(&folder, &plan)?);
-        let stale = report::inverse_is_stale(&folder, &plan, &findings);
-        good &= stale.is_none() && findings.iter().all(Finding::holds);
-        print(&report::inverse_table(&plan, &findings));
-        if let Some(reason) = stale {
-            print(&format!("{name}: the report is stale: {reason}\n"));
-        }
-    }
-    Ok(good)
-}
-
-fn check_top_k(folder: &Path) -> Result<bool> {
-    let files = match folder.is_dir() {
-        true => toml_files(folder)?,
-        false => Vec::new(),
+fn spreads_judged(plan: &InversePlan, record: &Path) -> Result<Judged> {
+    let place = place();
+    let Some(environment) = environment(record, &plan.hash)? else {
+        return Ok(Judged {
+            text: format!("{}: no recorded minima\n", plan.study.name),
+            good: true,
+            entry: IndexEntry::of_inverse_study(plan, None, None, &place),
+        });
     };
-    let mut good = true;
-    for file in files {
-        let plan = read_top_k_study(&file)?;
-        let name = &plan.study.name;
-        let folder = plan.study.relative(Path::new("records")).join(name);
-        if !folder.exists() {
-            print(&format!("{name}: no recorded infima\n"));
-            continue;
-        }
-        let infima = read_infima(&folder, &plan)?;
-        let stale = report::top_k_is_stale(&folder, &plan, &infima);
-        good &= stale.is_none() && verdicts(&plan, &infima).iter().all(is_good);
-        print(&report::top_k_table(&plan, &infima));
-        if let Some(reason) = stale {
-            print(&format!("{name}: the report is stale: {reason}\n"));
-        }
+    let findings = findings(plan, &read_minima(record, plan)?);
+    let stale = report::inverse_is_stale(record, plan, &findings);
+    let text = report::inverse_table(plan, &findings);
+    Ok(Judged {
+        good: stale.is_none() && findings.iter().all(Finding::holds),
+        text: text + &stale_text(&plan.study.name, stale),
+        entry: IndexEntry::of_inverse_study(plan, Some(&findings), environment.as_ref(), &place),
+    })
+}
+
+fn top_k_judged(plan: &TopKPlan, record: &Path) -> Result<Judged> {
+    let place = format!("{}{TOP_K}/", place());
+    let Some(environment) = environment(record, &plan.hash)? else {
+        return Ok(Judged {
+            text: format!("{}: no recorded infima\n", plan.study.name),
+            good: true,
+            entry: IndexEntry::of_top_k_study(plan, None, None, &place),
+        });
+    };
+    let infima = read_infima(record, plan)?;
+    let stale = report::top_k_is_stale(record, plan, &infima);
+    let text = report::top_k_table(plan, &infima);
+    Ok(Judged {
+        good: stale.is_none() && are_good(plan, &infima),
+        text: text + &stale_text(&plan.study.name, stale),
+        entry: IndexEntry::of_top_k_study(plan, Some(&infima), environment.as_ref(), &place),
+    })
+}
+
+/// Where inverse-bound studies stand, seen from an index.
+fn place() -> String {
+    format!("{FOLDER}/")
+}
+
+/// The stored environment of a record, if it has one; `None` without a record.
+fn environment(record: &Path, hash: &str) -> Result<Option<Option<Environment>>> {
+    if !record.exists() {
+        return Ok(None);
     }
-    Ok(good)
+    if !record.join("environment.toml").exists() {
+        return Ok(Some(None));
+    }
+    let now = SystemTime::now();
+    let stored = Environment::read_or_capture(record, hash, cores(), now)?;
+    Ok(Some(Some(stored)))
+}
+
+/// What `check` says of a report that is not what its record gives.
+pub fn stale_text(name: &str, stale: Option<String>) -> String {
+    let text = |reason| format!("{name}: the report is stale: {reason}\n");
+    stale.map_or(String::new(), text)
 }

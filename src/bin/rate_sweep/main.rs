@@ -3,8 +3,8 @@
 //! bad input.
 
 mod arguments;
-mod index;
 mod inverse;
+mod judged;
 mod models;
 mod output;
 mod shard;
@@ -44,19 +44,14 @@ fn dispatch(command: Option<Command>) -> Result<bool> {
             jobs,
             smoke,
             out,
-        }) => {
-            let size = match smoke {
-                true => inverse::Size::Smoke,
-                false => inverse::Size::Full,
-            };
-            inverse::run(&study, jobs.map(usize::from), &out, size)
-        }
-        Some(Command::Check { studies }) => {
-            let rates = studies::check(&studies)?;
-            let bounds = inverse::check(&studies)?;
-            Ok(index::check(&studies)? && bounds && rates)
-        }
-        Some(Command::Index { studies }) => index::write(&studies),
+        }) => inverse::run(
+            &study,
+            jobs.map(usize::from),
+            &out,
+            inverse::Size::of(smoke),
+        ),
+        Some(Command::Check { studies }) => judged::check(&studies),
+        Some(Command::Index { studies }) => judged::index(&studies),
         Some(Command::Distance {
             first,
             second,

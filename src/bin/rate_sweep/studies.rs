@@ -1,12 +1,14 @@
 //! Commands on studies.
 
 use crate::arguments::Run;
+use crate::inverse::{self, Size};
+use crate::judged::Judged;
 use crate::output::{Progress, print};
 use crate::shard;
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::error::{Error, Result};
 use smoe_lab::model::draw_sample;
-use smoe_lab::report::{self, Environment};
+use smoe_lab::report::{self, Environment, IndexEntry};
 use smoe_lab::rng::{Purpose, Stream};
 use smoe_lab::sim::column::Loss;
 use smoe_lab::sim::row::{RowFile, read_rows};
@@ -120,9 +122,24 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
 
 pub fn run(request: &Run) -> Result<bool> {
     let shard = shard::chosen(request.shard.as_deref())?;
+    let plans = plans(&request.study)?;
+    // Cells and shards belong to Monte Carlo.
+    let designs = match request.only.is_none() && shard.is_none() {
+        true => inverse::designs(&request.study)?,
+        false => Vec::new(),
+    };
     let mut holds = true;
-    for plan in plans(&request.study)? {
-        holds &= run_one(&plan, request, shard)?;
+    for plan in &plans {
+        holds &= run_one(plan, request, shard)?;
+    }
+    let size = Size::of(request.smoke);
+    for design in designs {
+        // As rows are: what is there is not computed again.
+        if size == Size::Full && design.is_done(&request.out) {
+            print(&format!("{}: nothing is missing\n", design.name()));
+            continue;
+        }
+        holds &= design.run(request.jobs.map(usize::from), &request.out, size)?;
     }
     Ok(holds)
 }
@@ -335,36 +352,35 @@ fn print_sample_sizes(plan: &Plan, rows: &[Row], accuracy: f64) {
     }
 }
 
-/// Judges recorded rows: `records/STUDY` beside the study files.
-pub fn check(path: &Path) -> Result<bool> {
-    let mut good = true;
-    for plan in plans(path)? {
-        let folder = plan
-            .study
-            .relative(Path::new("records"))
-            .join(&plan.study.name);
-        let name = &plan.study.name;
-        if !folder.exists() {
-            print(&format!("{name}: no recorded rows\n"));
-            continue;
-        }
-        let rows = read_rows(&folder, &plan)?;
-        let summary = Summary::new(&plan, &rows);
-        let wanted = run::target_replicates(&plan, &rows);
-        let complete = |rows: usize| rows as u64 >= wanted;
-        let cells = || summary.series.iter().flat_map(|s| &s.cells);
-        if !cells().all(|c| complete(c.rows)) {
-            print(&format!(
-                "{name}: the record is incomplete: a cell has fewer than {wanted} replicates\n"
-            ));
-            good = false;
-        }
-        let stale = report::is_stale(&folder, &plan, &summary);
-        good &= stale.is_none() && summary.holds();
-        print(&report::claims_table(&plan, &summary));
-        if let Some(reason) = stale {
-            print(&format!("{name}: the report is stale: {reason}\n"));
-        }
+/// What the recorded rows say: `records/STUDY` beside the study file.
+pub fn judged(plan: &Plan) -> Result<Judged> {
+    let name = &plan.study.name;
+    let folder = plan.study.relative(Path::new("records")).join(name);
+    if !folder.exists() {
+        return Ok(Judged {
+            text: format!("{name}: no recorded rows\n"),
+            good: true,
+            entry: IndexEntry::of_study(plan, None),
+        });
     }
-    Ok(good)
+    let rows = read_rows(&folder, plan)?;
+    let summary = Summary::new(plan, &rows);
+    let wanted = run::target_replicates(plan, &rows);
+    let mut cells = summary.series.iter().flat_map(|s| &s.cells);
+    let complete = cells.all(|c| c.rows as u64 >= wanted);
+    let stale = report::is_stale(&folder, plan, &summary);
+    let good = complete && stale.is_none() && summary.holds();
+    let mut text = match complete {
+        true => String::new(),
+        false => {
+            format!("{name}: the record is incomplete: a cell has fewer than {wanted} replicates\n")
+        }
+    };
+    text += &report::claims_table(plan, &summary);
+    text += &inverse::stale_text(name, stale);
+    Ok(Judged {
+        text,
+        good,
+        entry: IndexEntry::of_study(plan, Some(&summary)),
+    })
 }

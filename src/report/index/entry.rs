@@ -1,18 +1,15 @@
 //! What the index says about one study.
 
-use crate::report::Environment;
-use crate::report::format::{counted, rounded, thousands};
-use crate::report::inverse::{by_case, case_text, exponent_text};
-use crate::report::wording::{claim_text, claim_theorem, claims, measured, series_label};
-use crate::sim::inverse::finding::{Finding, Quantity};
-use crate::sim::inverse::study::InversePlan;
-use crate::sim::{Plan, Study, Summary, Verdict};
+use super::condensed::{Line, lines};
+use crate::report::format::{rounded, thousands};
+use crate::sim::Verdict;
 
-/// Kinds of studies, in the order of the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Kinds of studies, for what their records hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     MonteCarlo,
     InverseBounds,
+    TopK,
 }
 
 /// One study of the index.
@@ -37,6 +34,8 @@ pub struct IndexEntry {
 pub(super) struct IndexClaim {
     pub(super) text: String,
     pub(super) theorem: String,
+    /// What the numbers are, many of them: "slopes".
+    pub(super) unit: &'static str,
     pub(super) results: Vec<IndexResult>,
 }
 
@@ -45,7 +44,14 @@ pub(super) struct IndexClaim {
 pub(super) struct IndexResult {
     /// Empty if the study has one series only.
     pub(super) series: String,
+    /// The estimate alone; NaN if there is none.
+    pub(super) value: f64,
+    /// The estimate alone, written.
+    pub(super) estimate: String,
+    /// With its interval and all else that is to be said.
     pub(super) measured: String,
+    /// The range in which it is to lie; empty if the claim says it.
+    pub(super) accepted: String,
     pub(super) verdict: Verdict,
 }
 
@@ -57,57 +63,17 @@ pub(super) struct Effort {
     pub(super) failed: String,
     /// Such as "12 min".
     pub(super) time: Option<String>,
-}
-
-/// The part of the theory that a study belongs to, the heading it stands under;
-/// empty: none is named.
-fn part_of(study: &Study) -> &str {
-    &study.part
+    /// Such as "E LR / P 0.996 to 1.004"; empty if the study claims none.
+    pub(super) constants: String,
 }
 
 impl IndexEntry {
-    /// A study with its recorded rows' summary, if it has a record.
-    pub fn of_study(plan: &Plan, summary: Option<&Summary>) -> Self {
-        let study = &plan.study;
-        IndexEntry {
-            kind: Kind::MonteCarlo,
-            part: part_of(study).to_string(),
-            name: study.name.clone(),
-            title: study.title.clone(),
-            place: String::new(),
-            reference: study.reference.clone(),
-            claims: summary.map_or(Vec::new(), |summary| study_claims(plan, summary)),
-            effort: summary.map(study_effort),
-        }
-    }
-
-    /// An inverse-bound study with the findings and the environment of its
-    /// record. `place`: where it stands, relative to the index, ending in `/`.
-    pub fn of_inverse_study(
-        plan: &InversePlan,
-        findings: Option<&[Finding]>,
-        environment: Option<&Environment>,
-        place: &str,
-    ) -> Self {
-        let study = &plan.study;
-        IndexEntry {
-            kind: Kind::InverseBounds,
-            part: String::new(),
-            name: study.name.clone(),
-            title: study.title.clone(),
-            place: place.to_string(),
-            reference: study.reference.clone(),
-            claims: findings.map_or(Vec::new(), |found| inverse_claims(plan, found)),
-            effort: findings.map(|found| inverse_effort(found, environment)),
-        }
-    }
-
     /// What it stands under.
-    pub(super) fn heading(&self) -> String {
+    pub(super) fn heading(&self) -> &str {
         match (self.part.as_str(), self.kind) {
-            ("", Kind::MonteCarlo) => "Monte Carlo studies".to_string(),
-            ("", Kind::InverseBounds) => "Inverse bounds, without Monte Carlo".to_string(),
-            (part, _) => part.to_string(),
+            ("", Kind::MonteCarlo) => "Monte Carlo studies",
+            ("", Kind::InverseBounds | Kind::TopK) => "Inverse bounds, without Monte Carlo",
+            (part, _) => part,
         }
     }
 
@@ -123,6 +89,7 @@ impl IndexEntry {
         self.record(match self.kind {
             Kind::MonteCarlo => "rates.svg",
             Kind::InverseBounds => "exponents.svg",
+            Kind::TopK => "infima.svg",
         })
     }
 
@@ -131,112 +98,45 @@ impl IndexEntry {
     }
 }
 
-fn study_claims(plan: &Plan, summary: &Summary) -> Vec<IndexClaim> {
-    claims(plan, summary)
-        .map(|(claim, results)| IndexClaim {
-            text: claim_text(plan, claim),
-            theorem: claim_theorem(claim).to_string(),
-            results: results
-                .iter()
-                .map(|result| {
-                    let (value, interval) = measured(&result.finding);
-                    IndexResult {
-                        series: match result.series.as_str() {
-                            "" => String::new(),
-                            series => series_label(series),
-                        },
-                        measured: format!("{value} {interval}").trim_end().to_string(),
-                        verdict: result.verdict,
-                    }
-                })
-                .collect(),
-        })
-        .collect()
-}
+impl IndexClaim {
+    /// What it says, with the accepted range if all series have the same.
+    pub(super) fn statement(&self) -> String {
+        match self.common_range() {
+            None | Some("") => self.text.clone(),
+            Some(range) => format!("{}, accepted {range}", self.text),
+        }
+    }
 
-fn study_effort(summary: &Summary) -> Effort {
-    let cells = || summary.series.iter().flat_map(|s| &s.cells);
-    let (fewest, most) = (
-        cells().map(|c| c.rows).min().unwrap_or(0),
-        cells().map(|c| c.rows).max().unwrap_or(0),
-    );
-    let each = match fewest == most {
-        true => thousands(most as u64),
-        false => format!("{} to {}", thousands(fewest as u64), thousands(most as u64)),
-    };
-    let with_rows = cells().filter(|c| c.rows > 0);
-    let seconds: f64 = with_rows.map(|c| c.seconds * c.rows as f64).sum();
-    Effort {
-        amount: format!(
-            "{}, {each} in each of {}",
-            counted(summary.rows, "fit"),
-            counted(cells().count(), "cell")
-        ),
-        failed: share(summary.failures),
-        time: Some(duration(seconds)),
+    fn common_range(&self) -> Option<&str> {
+        let mut ranges = self.results.iter().map(|r| r.accepted.as_str());
+        let first = ranges.next()?;
+        ranges.all(|range| range == first).then_some(first)
+    }
+
+    /// What was found: a line per series, or few lines for many series.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        lines(self)
+    }
+
+    /// What was found for one series, with the accepted range if it is its own.
+    pub(super) fn found(&self, result: &IndexResult) -> String {
+        match (self.common_range(), result.accepted.as_str()) {
+            (Some(_), _) | (None, "") => result.measured.clone(),
+            (None, range) => format!("{}, accepted {range}", result.measured),
+        }
     }
 }
 
-fn inverse_claims(plan: &InversePlan, findings: &[Finding]) -> Vec<IndexClaim> {
-    let groups = by_case(plan, findings);
-    groups
-        .iter()
-        .map(|group| IndexClaim {
-            text: case_text(plan, &group[0].0.case),
-            theorem: String::new(),
-            results: group
-                .iter()
-                .map(|(cell, finding)| IndexResult {
-                    series: cell.gate.clone(),
-                    measured: claimed_exponents(finding),
-                    verdict: finding.verdict(),
-                })
-                .collect(),
-        })
-        .collect()
-}
-
-/// The exponent of h, and those of the masses that are claimed.
-fn claimed_exponents(finding: &Finding) -> String {
-    let claimed = finding.exponents.iter().filter(|e| e.claimed.is_some());
-    let texts: Vec<String> = claimed
-        .map(|exponent| {
-            let value = exponent_text(finding, exponent.quantity);
-            match exponent.quantity {
-                Quantity::Distance(_) => value,
-                Quantity::RawMass => format!("raw {value}"),
-                Quantity::TiltedMass => format!("tilted {value}"),
-            }
-        })
-        .collect();
-    texts.join(", ")
-}
-
-fn inverse_effort(findings: &[Finding], environment: Option<&Environment>) -> Effort {
-    let minima: usize = findings.iter().map(|f| f.minima.len()).sum();
-    let plural = if minima == 1 { "minimum" } else { "minima" };
-    let unsure = findings.iter().flat_map(|f| &f.minima);
-    let unsure = unsure.filter(|m| !m.is_certified()).count();
-    Effort {
-        amount: format!(
-            "{} {plural} in {}",
-            thousands(minima as u64),
-            counted(findings.len(), "cell")
-        ),
-        failed: share(unsure),
-        time: environment.map(|e| duration(e.seconds * e.threads as f64)),
-    }
-}
-
-fn share(failed: usize) -> String {
-    match failed {
+/// How many failed, in words.
+pub(super) fn failures(count: usize) -> String {
+    match count {
         0 => "none".to_string(),
         count => thousands(count as u64),
     }
 }
 
 /// Computing time in the unit that suits it, with two digits.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{} s", rounded(s, 2)),
         s if s < 7200.0 => format!("{} min", rounded(s / 60.0, 2)),

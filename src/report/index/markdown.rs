@@ -1,24 +1,26 @@
 //! The index as a table in Markdown.
 
 use super::MARK;
-use super::entry::{Effort, IndexClaim, IndexEntry, IndexResult};
+use super::condensed::Line;
+use super::entry::{Effort, IndexClaim, IndexEntry};
 
 /// The text of `README.md`.
-pub(super) fn table(groups: &[(String, Vec<&IndexEntry>)]) -> String {
+pub(super) fn table(groups: &[(&str, Vec<&IndexEntry>)]) -> String {
     let mut text = format!(
         "{MARK}\n\n# Studies\n\nWhat each study claims and what its recorded rows say, judged anew by \
          `rate_sweep check`. The same with plots: [index.html](index.html). Intervals are 95 % \
-         intervals; exponents of inverse bounds are computed, not estimated, and have a tolerance \
-         instead. Failed: fits without a certified maximum, minima without a certificate. Computing \
-         time is that of all fits together; for inverse bounds, of all threads.\n"
+         intervals; exponents and infima of inverse bounds are computed, not estimated. A claim about \
+         many series is one line of counts and the range of its numbers, with every failure named. \
+         Failed: fits without a certified maximum, minima without a certificate, positive infima that \
+         one start alone found. Computing time is that of all fits together; without Monte Carlo, of \
+         all threads. Constants: the range of each ratio to its limit.\n"
     );
     for (heading, entries) in groups {
         text += &format!(
             "\n## {heading}\n\n| study | claim | measured | verdict |\n|---|---|---|---|\n"
         );
         text += &entries.iter().map(|e| study_lines(e)).collect::<String>();
-        text += "\n| study | size | failed | computing time |\n|---|---|---|---|\n";
-        text += &entries.iter().map(|e| effort_line(e)).collect::<String>();
+        text += &efforts(entries);
     }
     text
 }
@@ -49,35 +51,70 @@ fn claim_line(name: &str, claim: &IndexClaim) -> String {
         "" => String::new(),
         theorem => format!("<br>*{}*", cell(theorem)),
     };
-    let measured = |result: &IndexResult| {
-        let text = format!("{} {}", result.series, result.measured);
+    let lines = claim.lines();
+    let measured = |line: &Line| {
+        let colon = if line.is_summary { ":" } else { "" };
+        let text = format!("{}{colon} {}", line.series, line.measured);
         cell(text.trim())
     };
-    let verdicts: Vec<&str> = claim.results.iter().map(|r| r.verdict.name()).collect();
+    let verdicts: Vec<String> = lines.iter().map(verdicts).collect();
     let all_equal = verdicts.windows(2).all(|pair| pair[0] == pair[1]);
     let verdict = match all_equal {
-        true => verdicts.first().copied().unwrap_or_default().to_string(),
+        true => verdicts.first().cloned().unwrap_or_default(),
         false => verdicts.join("<br>"),
     };
-    let results: Vec<String> = claim.results.iter().map(measured).collect();
+    let found: Vec<String> = lines.iter().map(measured).collect();
     format!(
         "| {name} | {}{theorem} | {} | {verdict} |\n",
-        cell(&claim.text),
-        results.join("<br>")
+        cell(&claim.statement()),
+        found.join("<br>")
     )
 }
 
-fn effort_line(entry: &IndexEntry) -> String {
-    let Some(Effort {
+fn verdicts(line: &Line) -> String {
+    let texts: Vec<&str> = line.verdicts.iter().map(|v| v.text.as_str()).collect();
+    texts.join(", ")
+}
+
+/// What the studies took; nothing if none is recorded.
+fn efforts(entries: &[&IndexEntry]) -> String {
+    let efforts = || {
+        entries
+            .iter()
+            .filter_map(|e| Some((*e, e.effort.as_ref()?)))
+    };
+    let has_constants = efforts().any(|(_, effort)| !effort.constants.is_empty());
+    let lines: String = efforts()
+        .map(|(entry, effort)| effort_line(entry, effort, has_constants))
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let (constants, rule) = match has_constants {
+        true => (" constants |", "---|"),
+        false => ("", ""),
+    };
+    format!(
+        "\n| study | size | failed | computing time |{constants}\n|---|---|---|---|{rule}\n{lines}"
+    )
+}
+
+fn effort_line(entry: &IndexEntry, effort: &Effort, has_constants: bool) -> String {
+    let Effort {
         amount,
         failed,
         time,
-    }) = &entry.effort
-    else {
-        return String::new();
-    };
+        constants,
+    } = effort;
     let time = time.as_deref().unwrap_or("–");
-    format!("| {} | {amount} | {failed} | {time} |\n", entry.name)
+    let constants = match has_constants {
+        true => format!(" {} |", constants.replace("; ", "<br>")),
+        false => String::new(),
+    };
+    format!(
+        "| {} | {amount} | {failed} | {time} |{constants}\n",
+        entry.name
+    )
 }
 
 /// Text that cannot end its cell or become markup.

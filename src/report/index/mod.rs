@@ -6,9 +6,13 @@
 //! | `README.md` | one table line per claim |
 //! | `index.html` | the same with thumbnails of the plots |
 
+mod condensed;
 mod entry;
+mod inverse;
 mod markdown;
+mod monte_carlo;
 mod page;
+mod top_k;
 
 pub use entry::IndexEntry;
 
@@ -20,25 +24,20 @@ const FILES: [&str; 2] = ["README.md", "index.html"];
 /// The first line of both: files without it are not ours to replace.
 const MARK: &str = "<!-- Written by `rate_sweep index` from the recorded rows: do not edit. -->";
 
-/// The entries in the order of the index: Monte Carlo before inverse bounds, then
-/// by part, then by name.
+/// The entries in the order of the index: by part, then by name.
 fn sorted(entries: &[IndexEntry]) -> Vec<&IndexEntry> {
     let mut sorted: Vec<&IndexEntry> = entries.iter().collect();
-    sorted.sort_by_key(|entry| (entry.kind, &entry.part, &entry.name));
+    sorted.sort_by_key(|entry| (entry.heading(), &entry.name));
     sorted
 }
 
 /// The entries under one heading each.
-fn groups(entries: &[IndexEntry]) -> Vec<(String, Vec<&IndexEntry>)> {
-    let mut groups: Vec<(String, Vec<&IndexEntry>)> = Vec::new();
-    for entry in sorted(entries) {
-        let heading = entry.heading();
-        match groups.last_mut() {
-            Some((last, group)) if *last == heading => group.push(entry),
-            _ => groups.push((heading, vec![entry])),
-        }
-    }
+fn groups(entries: &[IndexEntry]) -> Vec<(&str, Vec<&IndexEntry>)> {
+    let sorted = sorted(entries);
+    let groups = sorted.chunk_by(|a, b| a.heading() == b.heading());
     groups
+        .map(|group| (group[0].heading(), group.to_vec()))
+        .collect()
 }
 
 fn texts(entries: &[IndexEntry]) -> [String; 2] {

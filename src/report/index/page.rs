@@ -1,14 +1,15 @@
 //! The index as a page with thumbnails.
 
 use super::MARK;
-use super::entry::{Effort, IndexClaim, IndexEntry, IndexResult};
+use super::condensed::{Line, counted};
+use super::entry::{Effort, IndexClaim, IndexEntry};
 use crate::report::html::{escape, typeset};
 use crate::sim::Verdict;
 
 const STYLE: &str = concat!(include_str!("../page/style.css"), include_str!("style.css"));
 
 /// The text of `index.html`. The plots are those of the records, by relative path.
-pub(super) fn page(groups: &[(String, Vec<&IndexEntry>)]) -> String {
+pub(super) fn page(groups: &[(&str, Vec<&IndexEntry>)]) -> String {
     let body: String = groups
         .iter()
         .map(|(heading, entries)| {
@@ -34,26 +35,18 @@ pub(super) fn page(groups: &[(String, Vec<&IndexEntry>)]) -> String {
     )
 }
 
-fn headline(groups: &[(String, Vec<&IndexEntry>)]) -> String {
+fn headline(groups: &[(&str, Vec<&IndexEntry>)]) -> String {
     let entries = || groups.iter().flat_map(|(_, entries)| entries);
-    let results = || entries().flat_map(|e| &e.claims).flat_map(|c| &c.results);
-    let count = |verdict: Verdict| results().filter(|r| r.verdict == verdict).count();
-    let parts: Vec<String> = [
-        Verdict::Holds,
-        Verdict::Fails,
-        Verdict::Undecided,
-        Verdict::Measured,
-        Verdict::Missing,
-    ]
-    .into_iter()
-    .map(|verdict| (count(verdict), verdict.name()))
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, name)| format!("{count} × {name}"))
-    .collect();
+    let results = entries().flat_map(|e| &e.claims).flat_map(|c| &c.results);
+    let counted = counted(results.map(|r| r.verdict));
+    let parts: Vec<&str> = counted.iter().map(|c| c.text.as_str()).collect();
+    let parts = match parts.is_empty() {
+        true => "no record yet".to_string(),
+        false => parts.join(", "),
+    };
     format!(
-        "{} studies. Claims, each series counted: {}. Intervals are 95 % intervals.",
+        "{} studies. Claims, each series counted: {parts}. Intervals are 95 % intervals.",
         entries().count(),
-        parts.join(", ")
     )
 }
 
@@ -66,7 +59,7 @@ fn study(entry: &IndexEntry) -> String {
     let title = typeset(&entry.title);
     let Some(effort) = &entry.effort else {
         return format!(
-            "<article class=\"study\" id=\"{}\">\n<div class=\"thumbnail\"></div>\n<div>\n\
+            "<article class=\"study\" id=\"{}\">\n<div></div>\n<div>\n\
              <h3>{title}</h3>\n<p class=\"source\">{}</p>\n<p>Not recorded.</p>\n</div>\n</article>\n",
             anchor(entry),
             source(entry),
@@ -97,7 +90,14 @@ fn source(entry: &IndexEntry) -> String {
 fn effort_text(effort: &Effort) -> String {
     let time = effort.time.as_ref();
     let time = time.map_or(String::new(), |time| format!(" Computing time: {time}."));
-    format!("{}. Failed: {}.{time}", effort.amount, effort.failed)
+    let constants = match effort.constants.as_str() {
+        "" => String::new(),
+        constants => format!(" Constants: {constants}."),
+    };
+    format!(
+        "{}. Failed: {}.{time}{constants}",
+        effort.amount, effort.failed
+    )
 }
 
 fn claims(claims: &[IndexClaim]) -> String {
@@ -110,28 +110,32 @@ fn claim_rows(claim: &IndexClaim) -> String {
         "" => String::new(),
         theorem => format!(" <span class=\"theorem\">{}</span>", typeset(theorem)),
     };
-    let results: String = claim.results.iter().map(result_row).collect();
+    let lines: String = claim.lines().iter().map(line_row).collect();
     format!(
-        "<tbody>\n<tr><th colspan=\"3\" scope=\"rowgroup\">{}{theorem}</th></tr>\n{results}</tbody>\n",
-        typeset(&claim.text)
+        "<tbody>\n<tr><th colspan=\"3\" scope=\"rowgroup\">{}{theorem}</th></tr>\n{lines}</tbody>\n",
+        typeset(&claim.statement())
     )
 }
 
-fn result_row(result: &IndexResult) -> String {
-    let class = match result.verdict {
-        Verdict::Missing => "missing",
-        verdict => verdict.name(),
-    };
-    let measured = match result.series.as_str() {
-        "" => format!("<td colspan=\"2\">{}</td>", escape(&result.measured)),
+fn line_row(line: &Line) -> String {
+    let measured = match line.series.as_str() {
+        "" => format!("<td colspan=\"2\">{}</td>", typeset(&line.measured)),
         series => format!(
             "<td>{}</td><td>{}</td>",
             escape(series),
-            escape(&result.measured)
+            typeset(&line.measured)
         ),
     };
-    format!(
-        "<tr>{measured}<td><span class=\"verdict {class}\">{}</span></td></tr>\n",
-        result.verdict.name()
-    )
+    let verdicts: Vec<String> = line
+        .verdicts
+        .iter()
+        .map(|counted| {
+            let class = match counted.verdict {
+                Verdict::Missing => "missing",
+                verdict => verdict.name(),
+            };
+            format!("<span class=\"verdict {class}\">{}</span>", counted.text)
+        })
+        .collect();
+    format!("<tr>{measured}<td>{}</td></tr>\n", verdicts.join(" "))
 }

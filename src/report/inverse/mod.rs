@@ -12,6 +12,7 @@ mod figures;
 mod page;
 mod top_k;
 
+pub(super) use top_k::accepted_infimum;
 pub use top_k::{top_k_is_stale, top_k_table, write_top_k};
 
 use super::environment::{self, Environment};

@@ -12,7 +12,7 @@ use super::count_verdicts;
 use crate::error::{Error, Result};
 use crate::plot::{Axis, Chart, Estimate, Figure, Palette, Series};
 use crate::report::environment::{self, Environment};
-use crate::report::format::{rounded, six_digits};
+use crate::report::format::{rounded, shortened, six_digits};
 use crate::report::html::{code, escape, paragraph, paragraphs, table};
 use crate::report::page::{document, environment_list};
 use crate::sim::inverse::top_k::record::{self, Infimum, of_cells, to_csv, verdicts};
@@ -93,7 +93,7 @@ fn texts(plan: &TopKPlan, infima: &[Infimum]) -> Vec<[String; HEADINGS.len()]> {
                 rounded(cell.share, 4),
                 cell.case.radius.to_string(),
                 infimum.map_or(String::new(), |i| rounded(i.hellinger_sq, 3)),
-                claim_text(cell),
+                accepted_infimum(cell),
                 infimum.map_or(String::new(), starts),
                 verdict.name().to_string(),
             ]
@@ -101,8 +101,9 @@ fn texts(plan: &TopKPlan, infima: &[Infimum]) -> Vec<[String; HEADINGS.len()]> {
         .collect()
 }
 
-fn claim_text(cell: &TopKCell) -> String {
-    let [low, high] = cell.accept.map(|end| rounded(end, 3));
+/// The claimed range of a cell's E h^2.
+pub(in crate::report) fn accepted_infimum(cell: &TopKCell) -> String {
+    let [low, high] = cell.accept.map(|end| shortened(&rounded(end, 3)));
     match cell.accept {
         [0.0, _] => format!("≤ {high}"),
         // h^2 is at most 1.

@@ -23,6 +23,9 @@ pub struct InverseStudy {
     /// What may limit the conclusion; printed with the results.
     #[serde(default)]
     pub limits: String,
+    /// The group in an index of studies.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
     /// Root of the random starts.
     pub seed: u64,
     /// What is minimised.

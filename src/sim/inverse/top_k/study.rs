@@ -22,6 +22,9 @@ pub struct TopKStudy {
     /// What may limit the conclusion; printed with the results.
     #[serde(default)]
     pub limits: String,
+    /// The group in an index of studies.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
     /// Root of the random starts.
     pub seed: u64,
     /// Random starts of each search, beside the centre of its box.
