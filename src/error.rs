@@ -121,9 +121,15 @@ impl Error {
 
 /// The line of `text` (counted from 1) where the TOML key is set.
 ///
-/// Falls back to the table's header when the key itself is absent, and to the
-/// first header of that name when the key is a table.
+/// Falls back to the table's header when the key itself is absent, to the first
+/// header of that name when the key is a table, and to the line of the key that
+/// holds an inline table.
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
+    let parent = || line_of_key(text, key.rsplit_once('.')?.0);
+    line_of_own_key(text, key).or_else(parent)
+}
+
+fn line_of_own_key(text: &str, key: &str) -> Option<usize> {
     let (table, leaf) = key.rsplit_once('.').unwrap_or(("", key));
     let (name, index) = match table.split_once('[') {
         Some((name, rest)) => (name, rest.trim_end_matches(']').parse::<usize>().ok()?),
@@ -205,6 +211,7 @@ mod tests {
         assert_eq!(line_of_key(text, "expert[1].variance"), Some(6));
         assert_eq!(line_of_key(text, "expert[1].slope"), Some(5));
         assert_eq!(line_of_key(text, "gate"), Some(1));
+        assert_eq!(line_of_key(text, "expert[1].variance.low"), Some(6));
         assert_eq!(line_of_key(text, "nowhere.x"), None);
     }
 

@@ -521,7 +521,11 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
             "n = { from = 50, to = 100, point = 2 }",
             ["tiny.toml:10:", "`n`"],
         ),
-        ("\"tv_mean\", ", "\"tv\", ", ["tiny.toml:6:", "`tv`"]),
+        (
+            "\"tv_mean\", ",
+            "\"tv\", ",
+            ["tiny.toml:6:", "\"tv\" is no loss"],
+        ),
         ("\"tv_mean\", ", "\"voronoi\", ", ["tiny.toml:6:", "losses"]),
         (
             "\"tv_mean\", ",
@@ -594,6 +598,334 @@ fn a_bad_study_is_refused_with_file_line_and_key() {
     ] {
         refuse_edit(&place, "tiny.toml", from, to, &parts);
     }
+}
+
+#[test]
+fn a_bad_estimator_or_truth_factor_is_refused_with_file_line_and_key() {
+    let place = Workplace::with_rows();
+    place.write("softmax.toml", SOFTMAX);
+    let fits =
+        |second: &str| format!("[[grid.fit]]\nname = \"own\"\n[[grid.fit]]\n{second}\n[fit]");
+    let with = |second: &str| ("[fit]", fits(second));
+    let after_gain = |key: &str| ("gain = 0.5", format!("gain = 0.5\n{key}"));
+    let truths = |list: &str| ("file = \"model.toml\"", format!("files = [{list}]"));
+    let loss = |name: &str| ("\"tv_mean\", ", format!("\"{name}\", "));
+    for ((from, to), parts) in [
+        (
+            loss("slope"),
+            ["tiny.toml:6:", "`losses`: \"slope\" is no loss"],
+        ),
+        (loss("slope[2]"), ["tiny.toml:6:", "no such expert"]),
+        (
+            loss("weight[0]"),
+            ["tiny.toml:6:", "\"weight[0]\" is no loss"],
+        ),
+        (
+            truths(""),
+            ["tiny.toml:8:", "`truth.files`: needs at least one"],
+        ),
+        (
+            truths(
+                "{ name = \"a\", file = \"model.toml\" }, { name = \"a\", file = \"model.toml\" }",
+            ),
+            ["tiny.toml:8:", "`truth.files`: names must be distinct"],
+        ),
+        (
+            truths("{ name = \"a\", fiel = \"model.toml\" }"),
+            ["tiny.toml", "fiel"],
+        ),
+        (
+            truths("{ name = \"a\", file = \"none.toml\" }"),
+            ["none.toml", "cannot read"],
+        ),
+        (
+            truths(
+                "{ name = \"a\", file = \"model.toml\" }, { name = \"b\", file = \"softmax.toml\" }",
+            ),
+            [
+                "tiny.toml:11:",
+                "`grid.gate`: variants need a truth with a competition gate",
+            ],
+        ),
+        (
+            with("name = \"own\""),
+            ["tiny.toml", "`grid.fit`: names must be distinct"],
+        ),
+        (
+            with("name = \"a=b\""),
+            ["tiny.toml", "`grid.fit`: names must be distinct"],
+        ),
+        (with("gain = 0.1"), ["tiny.toml", "missing field `name`"]),
+        (
+            with("name = \"b\"\nmethod = \"em\"\ngian = 0.1"),
+            ["tiny.toml:22:", "`grid.fit[1].gian`: unknown field `gian`"],
+        ),
+        (
+            with("name = \"b\"\ngain = \"small\""),
+            ["tiny.toml:21:", "`grid.fit[1].gain`: invalid type"],
+        ),
+        (
+            with("name = \"b\"\ngain = -1.0"),
+            ["tiny.toml:21:", "`grid.fit[1].gain`"],
+        ),
+        (
+            with(
+                "name = \"b\"\nlimits = { coefficient = 10.0, bias = 5.0, gate_slope = 1.0, variance = [0.0, 1.0] }",
+            ),
+            ["tiny.toml:21:", "`grid.fit[1].limits.variance`"],
+        ),
+        (
+            with("name = \"b\"\nstarts = []"),
+            ["tiny.toml", "at least one start"],
+        ),
+        (
+            with("name = \"b\"\nfamily = \"router\""),
+            [
+                "tiny.toml:21:",
+                "`grid.fit[1].family`: a softmax router has the truth's law only",
+            ],
+        ),
+        (
+            with("name = \"b\"\ntop_k = 3"),
+            ["tiny.toml:21:", "`grid.fit[1].top_k`: must be between 1"],
+        ),
+        (
+            with("name = \"b\"\ncopies = [2]"),
+            ["tiny.toml:21:", "`grid.fit[1].copies`"],
+        ),
+        (
+            with("name = \"b\"\ncopies = [2, 1]\nlabels = \"known\""),
+            ["tiny.toml:22:", "`grid.fit[1].labels`: known labels need"],
+        ),
+        (after_gain("top_k = 3"), ["tiny.toml:21:", "`fit.top_k`"]),
+        (after_gain("top_k = 0"), ["tiny.toml:21:", "`fit.top_k`"]),
+        (
+            after_gain("family = \"router\""),
+            [
+                "tiny.toml:21:",
+                "`fit.family`: a softmax router has the truth's law only",
+            ],
+        ),
+        (
+            after_gain("family = \"other\""),
+            ["tiny.toml:21:", "`other`"],
+        ),
+        (
+            after_gain("polish = \"maybe\""),
+            ["tiny.toml:21:", "`maybe`"],
+        ),
+        (after_gain("labels = \"seen\""), ["tiny.toml:21:", "`seen`"]),
+        (
+            after_gain("gain_measure = \"per\""),
+            ["tiny.toml:21:", "`per`"],
+        ),
+        (
+            after_gain("gate_step = \"two\""),
+            ["tiny.toml:21:", "`two`"],
+        ),
+        (
+            after_gain("polish_iterations = -1"),
+            ["tiny.toml:21:", "polish_iterations"],
+        ),
+        (
+            ("seed = 7", "seed = 7\nadmit = \"all\"".to_string()),
+            ["tiny.toml:5:", "`all`"],
+        ),
+        (
+            ("response = \"absolute\"", "biases = \"some\"".to_string()),
+            ["tiny.toml:16:", "`some`"],
+        ),
+    ] {
+        refuse_edit(&place, "tiny.toml", from, &to, &parts);
+    }
+    let law = "law = \"uniform\"\nlow = [-1.0]\nhigh = [1.0]";
+    let lattice = MODEL.replace(
+        law,
+        "law = \"grid\"\npoints = [[-1.0], [0.25]]\nlattice = 0.5",
+    );
+    place.write("model.toml", &lattice);
+    let (from, to) = after_gain("labels = \"known\"");
+    let parts = ["tiny.toml:21:", "`fit.labels`: a sample of counts"];
+    refuse_edit(&place, "tiny.toml", from, &to, &parts);
+}
+
+#[test]
+fn a_bad_claim_is_refused_with_file_line_and_key() {
+    let place = Workplace::with_rows();
+    place.write(
+        "signs.toml",
+        &MODEL
+            .replace("softplus", "absolute")
+            .replace("intercept = 1.0", "intercept = 3.0")
+            .replace("intercept = 0.5", "intercept = -3.0"),
+    );
+    // Line 21 opens [fit], line 34 the first claim, whose kind stands in line 35.
+    let fits = "[[grid.fit]]\nname = \"own\"\n[[grid.fit]]\nname = \"more\"\n\
+                copies = [2, 1]\n[[grid.fit]]\nname = \"known\"\nlabels = \"known\"\n[fit]";
+    let variants = &STUDY[STUDY.find("[[grid.gate]]").unwrap()..STUDY.find("[fit]").unwrap()];
+    let head = &STUDY[..STUDY.find("[[claim]]").unwrap()];
+    let head = head
+        .replace(variants, "")
+        .replace("model.toml", "signs.toml")
+        .replace("[fit]\n", &format!("{fits}\n"))
+        .replace("seed = 7", "record_parameters = false\nseed = 7");
+    let recorded = head.replace("record_parameters = false", "record_standard_errors = true");
+    assert_eq!(head.lines().count(), 29);
+    let claim = |kind: &str, keys: &str| {
+        format!("[[claim]]\nkind = \"{kind}\"\ntheorem = \"none\"\n{keys}\n")
+    };
+    let slope = |more: &str| {
+        let keys =
+            "loss = \"tv_mean\"\ncurve = \"n^-0.5\"\nwindow = [50, 100]\naccept = [-1.0, 0.0]";
+        claim("slope", &format!("{keys}\n{more}"))
+    };
+    let efficiency = |of: &str, reference: &str, more: &str| {
+        let keys = "of = \"OF\"\nreference = \"REFERENCE\"\nfrom = 50.0\ntolerance = 0.1";
+        let keys = keys.replace("OF", of).replace("REFERENCE", reference);
+        claim("efficiency", &format!("{keys}\n{more}"))
+    };
+    let intervals = claim(
+        "intervals",
+        "from = 50.0\naccept = [0.9, 1.0]\nseries = \"own\"",
+    );
+    let constant = |name: &str| {
+        claim(
+            "constant",
+            &format!("constant = \"{name}\"\ntolerance = 0.1"),
+        )
+    };
+    let chi_square = |keys: &str| {
+        claim(
+            "chi-square",
+            &format!("series = \"own\"\n{keys}\nconfidence = 0.99"),
+        )
+    };
+    for (head, claim, parts) in [
+        (
+            &head,
+            slope("statistic = \"average\""),
+            ["tiny.toml:30:", "\"average\" is no statistic"],
+        ),
+        (
+            &head,
+            slope("statistic = \"q100\""),
+            ["tiny.toml:30:", "\"q100\" is no statistic"],
+        ),
+        (
+            &head,
+            slope("series = \"router\""),
+            ["tiny.toml:37:", "`claim[0].series`: is part of no series"],
+        ),
+        (
+            &head,
+            slope("").replace("n^-0.5", "n^-3"),
+            ["tiny.toml:30:", "`n^-3`"],
+        ),
+        (
+            &head,
+            claim("level", "loss = \"tv_mean\"\naccept = [1.0, 0.0]"),
+            ["tiny.toml:34:", "`claim[0].accept`"],
+        ),
+        (
+            &head,
+            claim("level", "loss = \"kl_mean\"\naccept = [0.0, 1.0]"),
+            ["tiny.toml:33:", "`claim[0].loss`"],
+        ),
+        (
+            &head,
+            intervals.clone(),
+            ["tiny.toml:31:", "needs record_parameters = true"],
+        ),
+        (
+            &head.replace("record_parameters = false\n", "\n"),
+            intervals.clone(),
+            ["tiny.toml:31:", "needs record_standard_errors = true"],
+        ),
+        (
+            &recorded,
+            intervals.replace("\"own\"", "\"more\""),
+            ["tiny.toml:31:", "own number of experts"],
+        ),
+        (
+            &recorded,
+            intervals.replace("50.0", "500.0"),
+            ["tiny.toml:33:", "`claim[0].from`: is larger than every n"],
+        ),
+        (
+            &head,
+            constant("coordinates"),
+            ["tiny.toml:31:", "needs record_parameters = true"],
+        ),
+        (
+            &recorded,
+            constant("coordinates"),
+            ["tiny.toml:31:", "own number of experts"],
+        ),
+        (&recorded, constant("fisher"), ["tiny.toml:30:", "`fisher`"]),
+        (
+            &recorded,
+            chi_square("constant = \"coordinates\"\nfrom = 50.0"),
+            [
+                "tiny.toml:34:",
+                "`claim[0].constant`: the mean over coordinates",
+            ],
+        ),
+        (
+            &recorded,
+            chi_square("constant = \"likelihood_ratio\"\nfrom = 50.0").replace("0.99", "1.0"),
+            ["tiny.toml:36:", "`claim[0].confidence`"],
+        ),
+        (
+            &recorded,
+            chi_square("constant = \"likelihood_ratio\"\nfrom = 50.0").replace("\"own\"", "\"\""),
+            ["tiny.toml:31:", "own number of experts"],
+        ),
+        (
+            &recorded,
+            chi_square("constant = \"hellinger_sq\"\nfrom = 50.0").replace("\"own\"", "\"known\""),
+            ["tiny.toml:34:", "where the labels are hidden"],
+        ),
+        (
+            &recorded,
+            efficiency("none", "own", ""),
+            ["tiny.toml:33:", "\"none\" is no level of grid.fit"],
+        ),
+        (
+            &recorded,
+            efficiency("own", "none", ""),
+            ["tiny.toml:34:", "\"none\" is no level of grid.fit"],
+        ),
+        (
+            &recorded,
+            efficiency("own", "own", ""),
+            ["tiny.toml:34:", "must differ"],
+        ),
+        (
+            &recorded,
+            efficiency("own", "more", ""),
+            ["tiny.toml:31:", "own number of experts"],
+        ),
+        (
+            &recorded,
+            efficiency("own", "known", "series = \"known\""),
+            ["tiny.toml:37:", "`claim[0].series`: is part of no series"],
+        ),
+        (
+            &head,
+            efficiency("own", "known", ""),
+            ["tiny.toml:31:", "needs record_parameters = true"],
+        ),
+    ] {
+        place.write("tiny.toml", &format!("{head}{claim}"));
+        for command in ["plan", "run", "report", "check"] {
+            place.refuse(&format!("{command} tiny.toml"), &parts);
+        }
+    }
+    place.write(
+        "tiny.toml",
+        &format!("{recorded}{intervals}{}", efficiency("own", "known", "")),
+    );
+    place.succeed("plan tiny.toml");
 }
 
 #[test]

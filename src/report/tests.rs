@@ -375,3 +375,30 @@ fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
     let result = write(&path, &case.plan, &case.rows, &case.summary(), &environment);
     assert!(matches!(result, Err(Error::File { path: named, .. }) if named == path));
 }
+
+#[test]
+fn the_page_describes_every_estimator_and_which_fits_count() {
+    let losses = "admit = \"above-truth\"\nlosses = [\"hellinger_mean\"]\n";
+    let truth = "[truth]\nfile = \"truth.toml\"\n";
+    let fits = "[[grid.fit]]\nname = \"maximum\"\n[[grid.fit]]\nname = \"oracle\"\n\
+                labels = \"known\"\n[[grid.fit]]\nname = \"stopped\"\npolish = \"none\"\n\
+                gain_measure = \"relative\"\n[[grid.fit]]\nname = \"more\"\ncopies = [2, 1]\n";
+    let quantile = "[[claim]]\nkind = \"slope\"\ntheorem = \"none\"\nloss = \"hellinger_mean\"\n\
+                    statistic = \"q80\"\ncurve = \"n^-0.5\"\nwindow = [100, 10000]\n\
+                    accept = [-0.55, -0.45]\n";
+    let rest = REST.split("[[claim]]").next().unwrap();
+    let page = Case::of(&[HEAD, losses, truth, rest, fits, quantile].concat(), 0).page();
+    for part in [
+        "maximum: Maximum likelihood over a compact",
+        "oracle: Maximum likelihood of the complete data",
+        "stopped: Likelihood over a compact",
+        "relative to its size",
+        "more: Maximum likelihood over a compact parameter set, with 2, 1 experts",
+        "or have at least the truth",
+        "that its own rule did not stop",
+        "interpolated order statistic",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("Limit law") && !page.contains("certified fits of a cell"));
+}

@@ -166,6 +166,28 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// The constant that it is about.
+    pub fn constant(&self) -> Option<Constant> {
+        match self {
+            Claim::Constant { constant, .. } | Claim::ChiSquare { constant, .. } => Some(*constant),
+            _ => None,
+        }
+    }
+
+    /// True if it is about single parameters, which rows must then hold.
+    pub fn needs_parameters(&self) -> bool {
+        matches!(self, Claim::Efficiency { .. } | Claim::Intervals { .. })
+            || self.constant() == Some(Constant::Coordinates)
+    }
+
+    /// True if it makes sense only for fits with the truth's own number of experts.
+    pub fn needs_exact_fit(&self) -> bool {
+        matches!(self, Claim::Efficiency { .. } | Claim::Intervals { .. })
+            || self.constant().is_some()
+    }
+}
+
 /// The level of the factor `fit` in a series' name.
 pub(super) fn fit_level(series: &str) -> Option<&str> {
     let mut factors = series.split(',');

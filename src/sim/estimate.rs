@@ -12,6 +12,8 @@ use crate::rng::Stream;
 pub(super) struct Estimated {
     /// The sample.
     pub data: Data,
+    /// The experts that made it, where the estimator was told. Shape: n.
+    pub labels: Option<Vec<usize>>,
     /// Every start's outcome.
     pub outcomes: MultiStart,
     /// The log-likelihood of the truth, of the kind that the outcomes have.
@@ -42,6 +44,7 @@ pub(super) fn estimate(
             let log_likelihood_truth = Cpu::new().log_likelihood(&truth.model.parameters, &data);
             Ok(Estimated {
                 data,
+                labels: None,
                 outcomes,
                 log_likelihood_truth,
             })
@@ -61,6 +64,7 @@ pub(super) fn estimate(
                 .log_likelihood(&truth.own.parameters, &data);
             Ok(Estimated {
                 data,
+                labels: Some(labels),
                 outcomes,
                 log_likelihood_truth,
             })
@@ -96,6 +100,7 @@ fn distilled(
     let log_likelihood_truth = Cpu::new().log_likelihood(&truth.model.parameters, &data);
     Ok(Estimated {
         data,
+        labels: None,
         outcomes: MultiStart::new(vec![outcome]),
         log_likelihood_truth,
     })

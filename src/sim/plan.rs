@@ -125,6 +125,7 @@ impl Plan {
                     let fit = fits[combination.fit].1.clone();
                     let name = &combination.data;
                     let planned = model.and_then(|m| PlannedTruth::new(&study, name, m, fit));
+                    let planned = planned.map_err(|e| study.blame(combination.fit, e));
                     truths.push(planned.map_err(locate)?);
                     places.push(place);
                     truths.len() - 1
@@ -221,10 +222,20 @@ fn replicates_for(variance_of_one: f64, precision: &Precision) -> u64 {
     (wanted.ceil() as u64).clamp(precision.pilot, precision.at_most)
 }
 
+/// The error of a mixture that `[fit]` makes of the truth, under the key that asked
+/// for it.
+fn of_fit(key: &str, error: Error) -> Error {
+    match error {
+        Error::Value { message, .. } => Error::value(format!("fit.{key}"), message),
+        other => other,
+    }
+}
+
 impl PlannedTruth {
-    /// True if the fit has the truth's own number of experts.
+    /// True if the fit has the truth's own number of experts and keeps as many.
     pub fn is_exact(&self) -> bool {
-        self.template.experts.len() == self.model.parameters.experts.len()
+        let sizes = |p: &Parameters| (p.experts.len(), p.active_experts());
+        sizes(&self.template) == sizes(&self.own.parameters)
     }
 
     fn new(study: &Study, name: &str, model: Model, fit: Fit) -> Result<Self> {
@@ -234,7 +245,7 @@ impl PlannedTruth {
                 Family::Router => model
                     .parameters
                     .as_router(&model.input)
-                    .map_err(|e| e.under("fit.family"))?,
+                    .map_err(|e| of_fit("family", e))?,
             },
             input: model.input.clone(),
         };
@@ -244,7 +255,18 @@ impl PlannedTruth {
         };
         if let Some(top_k) = fit.top_k {
             template.gate.top_k = Some(top_k);
-            template.validate().map_err(|e| e.under("fit"))?;
+            template.validate().map_err(|e| of_fit("top_k", e))?;
+        }
+        if fit.labels == Labels::Known {
+            let refused = |message: &str| Err(Error::value("fit.labels", message));
+            if model.input.is_lattice() {
+                return refused("a sample of counts on a lattice has no labels");
+            }
+            // Labels name experts of the truth.
+            let sizes = |p: &Parameters| (p.experts.len(), p.active_experts());
+            if sizes(&template) != sizes(&own.parameters) {
+                return refused("known labels need a fit with the truth's own experts and top_k");
+            }
         }
         for loss in &study.losses {
             if let Some(voronoi) = loss.voronoi(own.parameters.gate.kind) {

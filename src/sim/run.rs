@@ -7,7 +7,7 @@ use super::plan::{Cell, Plan, PlannedTruth};
 use super::row::{Row, RowFile, StartOutcome};
 use super::shard::Shard;
 use super::study::Study;
-use crate::backend::{Backend, Cpu};
+use crate::backend::{Backend, Cpu, Labelled};
 use crate::error::{Error, Result};
 use crate::fit::{Bounds, MultiStart};
 use crate::loss::alignment::aligned;
@@ -16,7 +16,7 @@ use crate::loss::density::{DensityDistance, Effort, density_distance};
 use crate::loss::divergence::Wanted;
 use crate::loss::selection::selection_error;
 use crate::loss::voronoi::voronoi_loss;
-use crate::model::{Data, Parameters};
+use crate::model::Parameters;
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -276,7 +276,8 @@ fn row_of(
     };
     let standard_errors = study
         .record_standard_errors
-        .then(|| standard_errors(&fitted, data, &truth.bounds));
+        .then(|| standard_errors(&fitted, estimated, &truth.bounds))
+        .transpose()?;
     Ok(Row {
         study: plan.hash.clone(),
         cell: cell.name.clone(),
@@ -308,14 +309,26 @@ fn row_of(
 
 /// Square roots of the diagonal of the inverse observed information, over the
 /// coordinates that are neither fixed nor on the boundary; NaN for the others, and
-/// for all where the information is not positive definite.
-fn standard_errors(fitted: &Parameters, data: &Data, bounds: &Bounds) -> Vec<f64> {
+/// for all where the information is not positive definite. The information is that
+/// of what the estimator saw: of labels too, where it was told them.
+fn standard_errors(
+    fitted: &Parameters,
+    estimated: &Estimated,
+    bounds: &Bounds,
+) -> Result<Vec<f64>> {
     let packed = fitted.layout().pack(fitted);
-    let information = -Cpu::new().derivatives(fitted, data).hessian;
+    let data = &estimated.data;
+    let derivatives = match &estimated.labels {
+        Some(labels) => {
+            Labelled::new(data, labels, fitted.experts.len())?.derivatives(fitted, data)
+        }
+        None => Cpu::new().derivatives(fitted, data),
+    };
+    let information = -derivatives.hessian;
     let free = |j: &usize| !bounds.is_pinned(*j) && !bounds.is_at_bound(&packed, *j);
     let free: Vec<usize> = (0..packed.len()).filter(free).collect();
     let variances = inverse_diagonal(&information, &free);
-    variances.into_iter().map(f64::sqrt).collect()
+    Ok(variances.into_iter().map(f64::sqrt).collect())
 }
 
 /// The study's losses of one fit.

@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::rate::{Sample, SampleSize, sample_size};
 use super::row::Row;
 use super::statistic::Statistic;
+use super::study::Labels;
 use super::summary::{
     CellSummary, CoordinateSummary, Estimate, LossSummary, SeriesSummary, Summary, estimate,
 };
@@ -132,6 +133,8 @@ impl<'a> SeriesRows<'a> {
         }
         let parameters = truth.regularity.parameters as f64;
         let value = |row: &&Row| match constant {
+            // The density of an oracle is closer than its own information says.
+            Constant::HellingerSq if truth.fit.labels == Labels::Known => f64::NAN,
             Constant::HellingerSq => {
                 let loss = row.loss(&plan.study, Loss::HellingerSqMean);
                 8.0 * row.n as f64 * loss / parameters

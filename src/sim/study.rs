@@ -361,13 +361,22 @@ impl FitVariant {
     /// # Errors
     /// [`Error::Value`] for an unknown key or a wrong value.
     pub fn apply(&self, base: &Fit) -> Result<Fit> {
-        let failed = |message: &str| {
-            let text = format!("{}: {}", self.name, message.trim().replace('\n', " "));
-            Error::value("grid.fit", text)
+        let with = |replaced: toml::Table| {
+            let mut table = toml::Table::try_from(base).expect("read from TOML");
+            table.extend(replaced);
+            table.try_into::<Fit>()
         };
-        let mut table = toml::Table::try_from(base).map_err(|e| failed(&e.to_string()))?;
-        table.extend(self.replaced.clone());
-        table.try_into().map_err(|e| failed(&e.to_string()))
+        with(self.replaced.clone()).map_err(|e| {
+            // The message quotes no key for a wrong value: look for the one that
+            // is wrong by itself.
+            let is_wrong = |(key, value): &(&String, &toml::Value)| {
+                let alone = [((*key).clone(), (*value).clone())];
+                with(alone.into_iter().collect()).is_err()
+            };
+            let wrong = self.replaced.iter().find(is_wrong);
+            let key = wrong.map_or("name", |(key, _)| key.as_str());
+            Error::value(key, e.message().trim().replace('\n', " "))
+        })
     }
 }
 
@@ -530,11 +539,13 @@ impl Study {
                 "is given twice: here and in [[grid.start]]",
             ));
         }
-        for (_, fit) in &fits {
+        for (k, (_, fit)) in fits.iter().enumerate() {
             if !(fit.gain >= 0.0 && fit.gain.is_finite()) {
-                return Err(Error::value("fit.gain", "must be finite and not negative"));
+                let error = Error::value("fit.gain", "must be finite and not negative");
+                return Err(self.blame(k, error));
             }
-            fit.limits.validate("fit.limits")?;
+            let limits = fit.limits.validate("fit.limits");
+            limits.map_err(|e| self.blame(k, e))?;
             let plain = |loss: &Loss| loss.is_of_density();
             if fit.distillation.is_some() && !self.losses.iter().all(plain) {
                 let message = "a distilled router has another gate than the truth: its losses are \
@@ -542,36 +553,62 @@ impl Study {
                 return Err(Error::value("losses", message));
             }
         }
-        let needs_parameters = |claim: &Claim| {
-            matches!(
-                claim,
-                Claim::Efficiency { .. }
-                    | Claim::ChiSquare {
-                        constant: Constant::Coordinates,
-                        ..
-                    }
-                    | Claim::Constant {
-                        constant: Constant::Coordinates,
-                        ..
-                    }
-                    | Claim::Intervals { .. }
-            )
-        };
-        if !self.record_parameters && self.claim.iter().any(needs_parameters) {
-            let message = "must be true: a claim is about single parameters";
-            return Err(Error::value("record_parameters", message));
-        }
-        let has_intervals = |c: &Claim| matches!(c, Claim::Intervals { .. });
-        if !self.record_standard_errors && self.claim.iter().any(has_intervals) {
-            let message = "must be true: a claim is about intervals";
-            return Err(Error::value("record_standard_errors", message));
-        }
-        self.validate_claims()
+        self.validate_claims(&fits)
     }
 
-    fn validate_claims(&self) -> Result<()> {
+    /// An error about a key of `[fit]`, with the key of the variant that replaced it.
+    pub(super) fn blame(&self, fit: usize, error: Error) -> Error {
+        let Error::Value { key, message } = error else {
+            return error;
+        };
+        let replaced = key.strip_prefix("fit.").filter(|path| {
+            let name = path.split('.').next().unwrap_or_default();
+            let variant = self.grid.fit.get(fit);
+            variant.is_some_and(|v| v.replaced.contains_key(name))
+        });
+        let key = match replaced {
+            Some(path) => format!("grid.fit[{fit}].{path}"),
+            None => key,
+        };
+        Error::Value { key, message }
+    }
+
+    /// What a claim needs of the rows and of the estimators that it is about.
+    fn validate_needs(&self, claim: &Claim, fits: &[(Option<String>, Fit)]) -> Result<()> {
+        if claim.needs_parameters() && !self.record_parameters {
+            return Err(Error::value("kind", "needs record_parameters = true"));
+        }
+        if matches!(claim, Claim::Intervals { .. }) && !self.record_standard_errors {
+            return Err(Error::value("kind", "needs record_standard_errors = true"));
+        }
+        let combinations = self.combinations();
+        let concerned = combinations.iter().filter(|c| claim.concerns(&c.series));
+        let mut judged: Vec<&Fit> = concerned.map(|c| &fits[c.fit].1).collect();
+        if let Claim::Efficiency { reference, .. } = claim {
+            let is_reference =
+                |(name, _): &&(Option<String>, Fit)| name.as_ref() == Some(reference);
+            judged.extend(fits.iter().filter(is_reference).map(|(_, fit)| fit));
+        }
+        let is_exact = |fit: &&Fit| fit.copies.iter().all(|&c| c == 1);
+        if claim.needs_exact_fit() && !judged.iter().all(is_exact) {
+            let message = "needs fits with the truth's own number of experts, not copies: sharp \
+                           constants exist for them alone";
+            return Err(Error::value("kind", message));
+        }
+        let is_hidden = |fit: &&Fit| fit.labels == Labels::Hidden;
+        if claim.constant() == Some(Constant::HellingerSq) && !judged.iter().all(is_hidden) {
+            let message = "tends to 1 only where the labels are hidden";
+            return Err(Error::value("constant", message));
+        }
+        Ok(())
+    }
+
+    fn validate_claims(&self, fits: &[(Option<String>, Fit)]) -> Result<()> {
         for (i, claim) in self.claim.iter().enumerate() {
-            let key = |name: &str| format!("claim[{i}].{name}");
+            let table = format!("claim[{i}]");
+            let key = |name: &str| format!("{table}.{name}");
+            self.validate_needs(claim, fits)
+                .map_err(|e| e.under(&table))?;
             let (loss, window) = match claim {
                 Claim::Slope {
                     loss,
@@ -634,18 +671,20 @@ impl Study {
                             return Err(Error::value(key(name), message));
                         }
                     }
+                    if of == reference {
+                        return Err(Error::value(key("reference"), "must differ from `of`"));
+                    }
                     if !is_positive(*tolerance) {
                         return Err(Error::value(key("tolerance"), "must be positive"));
                     }
                     (None, Some([*from, f64::INFINITY]))
                 }
-                Claim::Constant { .. } | Claim::ChiSquare { .. }
-                    if self.fit.copies.iter().any(|&c| c > 1) =>
-                {
-                    return Err(Error::value(
-                        key("constant"),
-                        "sharp constants need a fit with the truth's own number of experts",
-                    ));
+                Claim::ChiSquare {
+                    constant: Constant::Coordinates,
+                    ..
+                } => {
+                    let message = "the mean over coordinates has no chi-square law";
+                    return Err(Error::value(key("constant"), message));
                 }
                 Claim::ChiSquare {
                     constant,
@@ -753,8 +792,12 @@ impl Study {
         if self.grid.fit.is_empty() {
             return Ok(vec![(None, self.fit.clone())]);
         }
-        let variant = |v: &FitVariant| Ok((Some(v.name.clone()), v.apply(&self.fit)?));
-        self.grid.fit.iter().map(variant).collect()
+        let variant = |(k, v): (usize, &FitVariant)| {
+            let fit = v.apply(&self.fit);
+            let fit = fit.map_err(|e| e.under(&format!("grid.fit[{k}]")))?;
+            Ok((Some(v.name.clone()), fit))
+        };
+        self.grid.fit.iter().enumerate().map(variant).collect()
     }
 
     /// Loss and window of the first slope claim.

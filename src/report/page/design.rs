@@ -1,5 +1,7 @@
 //! How the study was done: the D, E, M and P of ADEMP, and what limits it.
 
+use super::estimator::estimators;
+use crate::fit::Centre;
 use crate::report::format::{stated, stated_interval, thousands};
 use crate::report::html::{code, definitions, details, list, paragraph, paragraphs};
 use crate::report::starts::{describe, is_oracle};
@@ -10,7 +12,7 @@ use crate::report::wording::{
 use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant};
 use crate::sim::statistic::Statistic;
-use crate::sim::study::{Replicates, Truth};
+use crate::sim::study::{Admission, PolishKind, Replicates, Truth};
 use crate::sim::summary::Summary;
 
 /// Longest line of a truth that is shown whole: a grid of inputs is one line.
@@ -187,50 +189,25 @@ pub(super) fn estimands(plan: &Plan) -> String {
 /// The estimator.
 pub(super) fn methods(plan: &Plan) -> String {
     let study = &plan.study;
-    let fit = &study.fit;
-    let options = toml::Table::try_from(fit).unwrap_or_default();
-    let method = match options.get("method").and_then(toml::Value::as_str) {
-        Some("em") => "expectation maximisation",
-        Some("gradient") => "L-BFGS",
-        Some(other) => other,
-        None => "the method of the study file",
-    };
-    let pilot = match fit.pilot_rows {
-        Some(rows) => format!(
-            " Samples of more than {} rows are first fitted on that many leading rows, and the \
-             distinct maxima then polished on all rows.",
-            thousands(rows as u64)
-        ),
-        None => String::new(),
-    };
-    let mut html = paragraph(&format!(
-        "Maximum likelihood over a compact parameter set, with the number of experts and the \
-         gate of the truth: {method} (at most {} iterations, until an iteration gains less than \
-         {} in log-likelihood), then Newton steps until the maximum is certified: projected \
-         score and last gain below tolerance.{pilot} Of all starts, the outcome with the \
-         largest likelihood is the estimate.",
-        fit.max_iterations,
-        stated(fit.gain)
-    ));
+    let mut html = estimators(plan);
     html += &list(&starts(plan));
-    let limits = &fit.limits;
+    let limits = &study.fit.limits;
+    let (reach, variances) = match limits.centre {
+        Centre::Origin => ("in absolute value", "in"),
+        Centre::Truth => ("from the truth’s", "the truth’s times a factor in"),
+    };
+    let at_most = |size: f64| format!("at most {} {reach}", stated(size));
     html += &definitions(
         &[
             (
                 "Slopes, intercepts, output weights",
-                format!("at most {} in absolute value", stated(limits.coefficient)),
+                at_most(limits.coefficient),
             ),
-            (
-                "Biases, router intercepts",
-                format!("at most {} in absolute value", stated(limits.bias)),
-            ),
-            (
-                "Router slopes",
-                format!("at most {} in absolute value", stated(limits.gate_slope)),
-            ),
+            ("Biases, router intercepts", at_most(limits.bias)),
+            ("Router slopes", at_most(limits.gate_slope)),
             (
                 "Variances",
-                format!("in {}", stated_interval(limits.variance)),
+                format!("{variances} {}", stated_interval(limits.variance)),
             ),
             (
                 "Seed",
@@ -284,15 +261,36 @@ fn starts(plan: &Plan) -> Vec<String> {
 /// How performance is measured, with Monte-Carlo standard errors.
 pub(super) fn measures(plan: &Plan) -> String {
     let has = |wanted: fn(&Claim) -> bool| plan.study.claim.iter().any(wanted);
+    let by_rule = plan.truths.iter().any(|t| t.fit.polish == PolishKind::None);
     let mut pairs = vec![
         (
             "Mean loss",
-            "m = average over the R certified fits of a cell; standard error s/√R with s their \
-             standard deviation; Student's 95 % interval",
+            match plan.study.admit {
+                Admission::Certified => {
+                    "m = average over the R certified fits of a cell; standard error s/√R with s \
+                     their standard deviation; Student's 95 % interval"
+                }
+                Admission::AboveTruth => {
+                    "m = average over the R fits of a cell that are certified or have at least \
+                     the truth's likelihood; standard error s/√R with s their standard \
+                     deviation; Student's 95 % interval"
+                }
+                Admission::Any => {
+                    "m = average over the R fits of a cell with a finite likelihood, certified or \
+                     not; standard error s/√R with s their standard deviation; Student's 95 % \
+                     interval"
+                }
+            },
         ),
         (
             "Failure rate",
-            "share of fits without a certified maximum, with Wilson's 95 % interval",
+            match by_rule {
+                false => "share of fits without a certified maximum, with Wilson's 95 % interval",
+                true => {
+                    "share of fits without a certified maximum, or, where nothing follows the \
+                     method, that its own rule did not stop, with Wilson's 95 % interval"
+                }
+            },
         ),
     ];
     if has(|c| matches!(c, Claim::Slope { .. } | Claim::Coverage { .. })) {
@@ -301,6 +299,55 @@ pub(super) fn measures(plan: &Plan) -> String {
             "weighted least squares of log m on log n, weights 1/SE² with SE = s/(m√R); 95 % \
              interval by the bootstrap over replicates within each n, studentised by the \
              regression's own standard error",
+        ));
+    }
+    let statistic = |claim: &Claim| match claim {
+        Claim::Slope { statistic, .. } => *statistic,
+        _ => Statistic::Mean,
+    };
+    let mut statistics = plan.study.claim.iter().map(statistic);
+    if statistics.any(|s| matches!(s, Statistic::Quantile(_))) {
+        pairs.push((
+            "Quantile",
+            "interpolated order statistic q(p) in the place of m; SE of its logarithm is half of \
+             log q(p + e) − log q(p − e) with e = √(p(1 − p)/R), one standard error of a rank",
+        ));
+    }
+    let mut statistics = plan.study.claim.iter().map(statistic);
+    if statistics.any(|s| matches!(s, Statistic::Moment(_))) {
+        pairs.push((
+            "Moment",
+            "(average of the r-th powers)^(1/r) in the place of m; SE of its logarithm is s/(a r \
+             √R), a and s the average and the standard deviation of the powers",
+        ));
+    }
+    if has(|c| matches!(c, Claim::Level { .. })) {
+        pairs.push((
+            "Level",
+            "mean loss at the largest n; holds if its 95 % interval lies in the accepted range",
+        ));
+    }
+    if has(|c| matches!(c, Claim::ChiSquare { .. })) {
+        pairs.push((
+            "Limit law",
+            "the mean of R ratios has mean 1 and variance 2/(P R) in the limit; holds if at every \
+             n it lies within the normal interval of the stated probability, else fails; the n \
+             with the largest deviation is shown",
+        ));
+    }
+    if has(|c| matches!(c, Claim::Intervals { .. })) {
+        pairs.push((
+            "Coverage of intervals",
+            "per fit the share of free coordinates covered, an interval without a finite standard \
+             error covering nothing; the mean over fits and n with Student's 95 % interval, the \
+             coordinates of one fit being dependent",
+        ));
+    }
+    if has(|c| matches!(c, Claim::Efficiency { .. })) {
+        pairs.push((
+            "Efficiency",
+            "ratio of the mean scaled squared errors over the replicates in which both fits \
+             count; 95 % interval of its logarithm by the delta method on pairs",
         ));
     }
     if has(|c| matches!(c, Claim::SampleSize { .. })) {
@@ -312,7 +359,7 @@ pub(super) fn measures(plan: &Plan) -> String {
     if has(|c| matches!(c, Claim::Constant { .. })) {
         pairs.push((
             "Constants",
-            "mean over certified fits of the statistic divided by P; its limit is 1",
+            "mean over the same fits of the statistic divided by P; its limit is 1",
         ));
     }
     if has(|c| matches!(c, Claim::Coverage { .. })) {
@@ -369,11 +416,23 @@ pub(super) fn limits(plan: &Plan, summary: &Summary) -> String {
         );
     }
     items.push(start_limit(plan));
-    items.push(
-        "Means are over certified fits. If failures depend on the data, they are means of a \
-         selected set; hence the failure counts beside them."
-            .to_string(),
-    );
+    let admitted = match plan.study.admit {
+        Admission::Certified => {
+            "Means are over certified fits. If failures depend on the data, they are means of a \
+             selected set; hence the failure counts beside them."
+        }
+        Admission::AboveTruth => {
+            "Means are over fits that are certified or have at least the truth's likelihood, which \
+             is all that the proof of a density rate asks of an estimator. An uncertified one \
+             need not be the maximum: nothing that is special to the maximum follows from it. If \
+             falling short depends on the data, they are means of a selected set."
+        }
+        Admission::Any => {
+            "Means are over all fits with a finite likelihood, certified or not: they speak of \
+             the algorithm as it was run, not of the maximum of the likelihood."
+        }
+    };
+    items.push(admitted.to_string());
     paragraphs(&plan.study.limits) + &list(&items)
 }
 

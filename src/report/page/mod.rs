@@ -2,6 +2,7 @@
 //! ADEMP order (Morris, White and Crowther 2019), limits, and how to repeat it.
 
 mod design;
+mod estimator;
 mod results;
 
 use super::environment::Environment;
