@@ -284,7 +284,7 @@ fn the_estimators_have_the_variance_and_the_intervals_that_their_information_pro
         total / rows.len() as f64
     };
     let [own, oracle] = ["fit=own", "fit=oracle"].map(mean_errors);
-    let bound = |k: usize| (plan.truths[k].regularity.bounds[0] / 1000.0).sqrt();
+    let bound = |k: usize| (plan.truths[k].regularity.bounds()[0] / 1000.0).sqrt();
     assert!((own / bound(0) - 1.0).abs() < 0.02, "{own}");
     assert!((oracle / bound(1) - 1.0).abs() < 0.02, "{oracle}");
     assert!(oracle < own);
