@@ -94,7 +94,7 @@ fn an_index_lists_claims_findings_and_effort_of_every_study() {
         "[design](tiny.toml)",
         "E h falls like",
         "*Theorem 4.1*",
-        "softplus −",
+        "softplus: −",
         "| holds |",
         "48 fits, 12 in each of 4 cells",
         "not recorded",
@@ -197,7 +197,7 @@ fn an_index_has_all_kinds_of_studies_under_their_parts_and_check_compares_it() {
         "## 7 Top-K",
         "[few](inverse/top-k/records/few/index.html) ([design](inverse/top-k/few.toml))",
         "box: inf E h² within 0.05 of the fit, accepted ≥ 0.001",
-        "share 0.5 0.0",
+        "share 0.5: 0.0",
         "1 infimum in 1 case",
     ];
     let mut rest = table.as_str();

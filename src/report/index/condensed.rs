@@ -14,8 +14,6 @@ pub(super) struct Line {
     pub(super) series: String,
     pub(super) measured: String,
     pub(super) verdicts: Vec<Counted>,
-    /// True if it stands for many series.
-    pub(super) is_summary: bool,
 }
 
 /// A verdict as it stands in a line: "holds", or "24 hold".
@@ -34,7 +32,6 @@ pub(super) fn lines(claim: &IndexClaim) -> Vec<Line> {
             verdict: result.verdict,
             text: result.verdict.name().to_string(),
         }],
-        is_summary: false,
     };
     if claim.results.len() <= SERIES {
         return claim.results.iter().map(own_line).collect();
@@ -43,7 +40,6 @@ pub(super) fn lines(claim: &IndexClaim) -> Vec<Line> {
         series: format!("{} series", claim.results.len()),
         measured: range(claim.unit, &claim.results),
         verdicts: counted(claim.results.iter().map(|r| r.verdict)),
-        is_summary: true,
     }];
     let named = named(&claim.results);
     lines.extend(named.into_iter().map(own_line));

@@ -53,9 +53,10 @@ fn claim_line(name: &str, claim: &IndexClaim) -> String {
     };
     let lines = claim.lines();
     let measured = |line: &Line| {
-        let colon = if line.is_summary { ":" } else { "" };
-        let text = format!("{}{colon} {}", line.series, line.measured);
-        cell(text.trim())
+        cell(&match line.series.as_str() {
+            "" => line.measured.clone(),
+            series => format!("{series}: {}", line.measured),
+        })
     };
     let verdicts: Vec<String> = lines.iter().map(verdicts).collect();
     let all_equal = verdicts.windows(2).all(|pair| pair[0] == pair[1]);
