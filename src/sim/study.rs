@@ -5,9 +5,9 @@ use super::claim::{Claim, Constant};
 use super::column::Loss;
 use super::data::DataTruth;
 use crate::error::{Error, Result, parse_toml, read_text};
+pub use crate::fit::{Centre, GainMeasure, GateStep, Method};
 use crate::fit::{
-    DistillationLoss, DistillationOptions, GainMeasure, GateStep, Limits, Method, NewtonOptions,
-    Options, Polish, Schedule, Start,
+    DistillationLoss, DistillationOptions, Limits, NewtonOptions, Options, Polish, Schedule, Start,
 };
 use crate::model::{ExpertGate, GateKind, Model, Response, Weights};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,6 @@
 //! How the study was done: the D, E, M and P of ADEMP, and what limits it.
 
 use super::estimator::estimators;
-use crate::fit::Centre;
 use crate::report::format::{stated, stated_interval, thousands};
 use crate::report::html::{code, definitions, details, list, paragraph, paragraphs};
 use crate::report::starts::{describe, is_oracle};
@@ -12,7 +11,7 @@ use crate::report::wording::{
 use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant};
 use crate::sim::statistic::Statistic;
-use crate::sim::study::{Admission, PolishKind, Replicates, Truth};
+use crate::sim::study::{Admission, Centre, PolishKind, Replicates, Truth};
 use crate::sim::summary::Summary;
 
 /// Longest line of a truth that is shown whole: a grid of inputs is one line.

@@ -1,10 +1,9 @@
 //! The estimators of a study in words.
 
-use crate::fit::{GainMeasure, GateStep, Method};
 use crate::report::format::{stated, thousands};
 use crate::report::html::{list, paragraph};
 use crate::sim::Plan;
-use crate::sim::study::{Family, Fit, Labels, PolishKind};
+use crate::sim::study::{Family, Fit, GainMeasure, GateStep, Labels, Method, PolishKind};
 
 /// One paragraph, or one item for every level of the factor `fit`.
 pub(super) fn estimators(plan: &Plan) -> String {
