@@ -277,7 +277,7 @@ tolerance = 0.05
 /// the replicate.
 fn scaled_rows(plan: &Plan, factor: impl Fn(&str, u64) -> f64) -> Vec<Row> {
     rows(plan, 50, |cell, row| {
-        let bounds = &plan.truths[cell.truth].regularity.bounds();
+        let bounds = plan.truths[cell.truth].regularity.bounds();
         let size = factor(&cell.series, row.replicate);
         for (p, bound) in row.parameters.iter_mut().zip(bounds) {
             *p += size * (bound / cell.n as f64).sqrt();
@@ -310,7 +310,7 @@ fn an_efficiency_is_compared_with_the_ratio_of_the_bounds() {
         panic!("{good:?}");
     };
     // The mean of the ratios of the six bounds: freeing the router costs something.
-    let [own, router] = [0, 1].map(|k| &plan.truths[k].regularity.bounds());
+    let [own, router] = [0, 1].map(|k| plan.truths[k].regularity.bounds());
     let expected = (0..6).map(|j| router[j] / own[j]).sum::<f64>() / 6.0;
     assert!((bound - expected).abs() < 1e-12 && bound > 1.01, "{bound}");
     assert!((estimate.value / bound - 1.0).abs() < 1e-12, "{estimate:?}");
