@@ -1,7 +1,7 @@
 //! Colours, markers and line styles that stay distinct for colour-blind
 //! readers and in grey print.
 
-/// A colour of the Okabe-Ito palette, or a neutral one.
+/// A colour of the Okabe-Ito palette, two dark ones after Tol, or a neutral one.
 ///
 /// Okabe and Ito's yellow is left out: it is too pale on white paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub enum Colour {
     Orange,
     /// Sky blue.
     SkyBlue,
+    /// Indigo (Tol's muted palette).
+    Indigo,
+    /// Olive (Tol's muted palette).
+    Olive,
     /// Black: for what theory says.
     Black,
     /// Grey: for reference lines and acceptance bands.
@@ -34,6 +38,8 @@ impl Colour {
             Colour::ReddishPurple => (204, 121, 167),
             Colour::Orange => (230, 159, 0),
             Colour::SkyBlue => (86, 180, 233),
+            Colour::Indigo => (51, 34, 136),
+            Colour::Olive => (122, 122, 40),
             Colour::Black => (0, 0, 0),
             Colour::Grey => (118, 118, 118),
         }
@@ -49,8 +55,8 @@ impl Colour {
             Colour::ReddishPurple => Marker::Diamond,
             Colour::Orange => Marker::InvertedTriangle,
             Colour::SkyBlue => Marker::OpenCircle,
-            Colour::Black => Marker::OpenSquare,
-            Colour::Grey => Marker::OpenDiamond,
+            Colour::Indigo | Colour::Black => Marker::OpenSquare,
+            Colour::Olive | Colour::Grey => Marker::OpenDiamond,
         }
     }
 }
@@ -61,13 +67,15 @@ pub struct Palette;
 
 impl Palette {
     /// The colours in order, without the neutral ones.
-    pub const COLOURS: [Colour; 6] = [
+    pub const COLOURS: [Colour; 8] = [
         Colour::Blue,
         Colour::Vermillion,
         Colour::BluishGreen,
         Colour::ReddishPurple,
         Colour::Orange,
         Colour::SkyBlue,
+        Colour::Indigo,
+        Colour::Olive,
     ];
 
     /// The colour of series `index`, counted from 0; starts over after the
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_palette_starts_over_after_its_last_colour() {
-        assert_eq!(Palette::colour(0), Palette::colour(6));
+        assert_eq!(Palette::colour(0), Palette::colour(8));
     }
 
     #[test]
