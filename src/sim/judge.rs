@@ -31,7 +31,7 @@ pub(super) fn judge(plan: &Plan, series: &[SeriesRows]) -> Vec<ClaimResult> {
             series: rows.name.to_string(),
             theorem: theorem.to_string(),
             verdict: verdict(&finding, accept),
-            known_to_fail: claim.is_known_to_fail(),
+            known_to_fail: claim.is_known_to_fail(rows.name),
             finding,
             accept,
         }

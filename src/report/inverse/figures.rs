@@ -6,15 +6,7 @@ use crate::sim::inverse::split::Spread;
 use crate::sim::inverse::study::{InverseCell, InversePlan};
 
 /// Curves in one panel, so that no two share a colour.
-const CURVES: usize = Palette::COLOURS.len() + NEUTRAL.len();
-const NEUTRAL: [Colour; 2] = [Colour::Grey, Colour::Black];
-
-/// The colour of curve k: the palette's, then the neutral ones. A dashed black line
-/// without marks is a claim.
-fn curve_colour(k: usize) -> Colour {
-    let all = Palette::COLOURS.into_iter().chain(NEUTRAL);
-    all.cycle().nth(k % CURVES).expect("a cycle has no end")
-}
+const CURVES: usize = Palette::COLOURS.len();
 
 /// A panel per coordinate and number of copies, more where the gates are many; then one per cell whose mass
 /// errors are claimed.
@@ -60,8 +52,8 @@ fn distance_chart(
         let gate = plan.study.gate.iter().position(|g| g.name == cell.gate);
         // The colour of a gate in every panel, as long as there are enough.
         let colour = match plan.study.gate.len() <= CURVES {
-            true => curve_colour(gate.unwrap_or(0)),
-            false => curve_colour(place),
+            true => Palette::colour(gate.unwrap_or(0)),
+            false => Palette::colour(place),
         };
         for series in curve(&cell.gate, colour, finding, Quantity::Distance(distance)) {
             chart = chart.with_series(series);
