@@ -137,7 +137,7 @@ pub(super) fn inverse_diagonal(matrix: &Array2<f64>, free: &[usize]) -> Vec<f64>
 
 /// E_X int p(y|x) score score' dy in packed coordinates.
 ///
-/// The rule over x is that of [`over_inputs`].
+/// The rule over x is that of `over_inputs`.
 pub fn fisher_information(model: &Model) -> Array2<f64> {
     let parameters = &model.parameters;
     let layout = parameters.layout();

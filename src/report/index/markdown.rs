@@ -113,7 +113,9 @@ fn effort_line(entry: &IndexEntry, effort: &Effort, has_constants: bool) -> Stri
         false => String::new(),
     };
     format!(
-        "| {} | {amount} | {failed} | {time} |{constants}\n",
+        "| [<img src=\"{}\" width=\"150\" alt=\"\">]({})<br>{} | {amount} | {failed} | {time} |{constants}\n",
+        entry.thumbnail(),
+        entry.page(),
         entry.name
     )
 }

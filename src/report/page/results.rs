@@ -80,7 +80,7 @@ pub(super) fn rates(plan: &Plan, summary: &Summary, charts: &[Chart]) -> String 
     }
     let mut html = figures(
         charts,
-        "Points: means over certified fits with 95 % intervals. Solid: the regression of the \
+        "Points: means over the fits that count, with 95 % intervals. Solid: the regression of the \
          claim over its window. Broken: the theorem’s curve, scaled to meet it at the \
          geometric middle of the window.",
     );
