@@ -76,22 +76,24 @@ fn no_step_of_any_size_improves_a_certified_over_specified_fit() {
     for name in STUDIES {
         let plan = plan(name);
         let planned = &plan.truths[0];
-        let row = &rows(&plan, 1_000_000, 1)[0];
-        let stream = Stream::named(plan.study.seed, &row.cell, 0, Purpose::Data);
+        let cell = plan.cells.iter().find(|c| c.n == 1_000_000).unwrap();
+        let replayed = run::replay(&plan, cell, 0).unwrap();
+        let best = replayed.outcomes.best();
+        let stream = Stream::named(plan.study.seed, &cell.name, 0, Purpose::Data);
         let data = draw_sample(&planned.model, 0, 1_000_000, &stream);
         let layout = planned.template.layout();
         let directions = Stream::named(1, "directions", 0, Purpose::Data);
         for trial in 0..300 {
             let size = 10f64.powf(-6.0 * directions.uniform_pair(trial, 99)[0]);
-            let mut moved: Vec<f64> = row
-                .parameters
+            let packed = layout.pack(&best.parameters);
+            let mut moved: Vec<f64> = packed
                 .iter()
                 .enumerate()
                 .map(|(j, v)| v + size * directions.standard_normal(trial, j as u64))
                 .collect();
             planned.bounds.project(&mut moved);
             let there = Cpu::new().log_likelihood(&layout.unpack(&planned.template, &moved), &data);
-            let gain = there - row.log_likelihood;
+            let gain = there - best.log_likelihood;
             assert!(gain < 1e-6, "{name}: {gain:e} by {size:e}");
         }
     }
