@@ -44,7 +44,8 @@ pub(super) fn verdicts(plan: &Plan, summary: &Summary) -> String {
     html + &paragraph(
         "A claim holds if the whole 95 % interval lies in the accepted range, fails if it lies \
          outside, and is undecided if it straddles an end: then more replicates are needed. \
-         Window and range were fixed in the study file before the run.",
+         Window and range stood in the study file before the recorded run; a range that was set \
+         after an earlier look says so under Limits.",
     )
 }
 
