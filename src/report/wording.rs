@@ -335,6 +335,14 @@ pub(super) fn verdict_counts(summary: &Summary) -> String {
     }
 }
 
+/// What a failed fit lacks.
+pub(super) fn failed(plan: &Plan) -> &'static str {
+    match plan.truths.iter().any(|t| t.fit.ends_by_its_own_rule()) {
+        true => "not ended as their estimator should",
+        false => "without a certified maximum",
+    }
+}
+
 /// How many fits failed and why, also if none did.
 pub(super) fn failures(summary: &Summary) -> String {
     let fits = counted(summary.rows, "fit");

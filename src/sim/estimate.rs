@@ -1,7 +1,7 @@
 //! One sample, one estimator: what a replicate computes before it is measured.
 
 use super::plan::{Cell, PlannedTruth};
-use super::study::{Labels, PolishKind};
+use super::study::Labels;
 use crate::backend::{Backend, Cpu, Labelled};
 use crate::error::Result;
 use crate::fit::{self, DistillationOptions, Effort, MultiStart, Outcome, StartContext, Stop};
@@ -118,6 +118,6 @@ fn context<'a>(truth: &'a PlannedTruth, data: &'a Data) -> StartContext<'a> {
 /// True if a fit ended as its estimator is meant to: at a certified maximum; where
 /// nothing follows the method, by the method's own rule; after its one pass.
 pub(super) fn is_success(truth: &PlannedTruth, stop: &Stop) -> bool {
-    let by_rule = truth.fit.polish == PolishKind::None && *stop == Stop::SmallGain;
-    stop.is_converged() || by_rule || *stop == Stop::PassCompleted
+    let by_rule = matches!(stop, Stop::SmallGain | Stop::PassCompleted);
+    stop.is_converged() || (by_rule && truth.fit.ends_by_its_own_rule())
 }

@@ -11,7 +11,7 @@ use crate::report::wording::{
 use crate::sim::Plan;
 use crate::sim::claim::{Claim, Constant};
 use crate::sim::statistic::Statistic;
-use crate::sim::study::{Admission, Centre, PolishKind, Replicates, Truth};
+use crate::sim::study::{Admission, Centre, Replicates, Truth};
 use crate::sim::summary::Summary;
 
 /// Longest line of a truth that is shown whole: a grid of inputs is one line.
@@ -260,7 +260,7 @@ fn starts(plan: &Plan) -> Vec<String> {
 /// How performance is measured, with Monte-Carlo standard errors.
 pub(super) fn measures(plan: &Plan) -> String {
     let has = |wanted: fn(&Claim) -> bool| plan.study.claim.iter().any(wanted);
-    let by_rule = plan.truths.iter().any(|t| t.fit.polish == PolishKind::None);
+    let by_rule = plan.truths.iter().any(|t| t.fit.ends_by_its_own_rule());
     let mut pairs = vec![
         (
             "Mean loss",

@@ -3,7 +3,10 @@
 use crate::report::format::{stated, thousands};
 use crate::report::html::{list, paragraph};
 use crate::sim::Plan;
-use crate::sim::study::{Family, Fit, GainMeasure, GateStep, Labels, Method, PolishKind};
+use crate::sim::study::{
+    Distillation, DistillationLoss, Family, Fit, GainMeasure, GateStep, Labels, Method, PolishKind,
+    Schedule,
+};
 
 /// One paragraph, or one item for every level of the factor `fit`.
 pub(super) fn estimators(plan: &Plan) -> String {
@@ -25,6 +28,9 @@ pub(super) fn estimators(plan: &Plan) -> String {
 }
 
 fn estimator(fit: &Fit) -> String {
+    if let Some(distillation) = &fit.distillation {
+        return distilled(distillation);
+    }
     let family = family(fit);
     let end = "Of all starts, the outcome with the largest likelihood is the estimate.";
     let newton = match fit.polish_iterations {
@@ -74,6 +80,35 @@ fn estimator(fit: &Fit) -> String {
     format!(
         "Maximum likelihood over a compact parameter set, {family}: {rule}, then {newton}: \
          projected score and last gain below tolerance.{pilot} {end}"
+    )
+}
+
+/// What is trained where a router is distilled.
+fn distilled(distillation: &Distillation) -> String {
+    let schedule = match distillation.schedule {
+        Schedule::Constant { probability } => format!("λ = {} throughout", stated(probability)),
+        Schedule::Linear { first } => format!("λ falling linearly from {} to 0", stated(first)),
+        Schedule::InverseRoot { periods } => {
+            format!("λ = 2 / (2 + (t + 1)^(1/2)) in period t of {periods}, early-heavy")
+        }
+        Schedule::WarmUp { probability, share } => format!(
+            "λ = 0 in the first {} of the steps, then {}",
+            stated(share),
+            stated(probability)
+        ),
+    };
+    let loss = match distillation.loss {
+        DistillationLoss::Hybrid { alpha } => format!(
+            "mean squared error of the weights plus {} times that of the winners’",
+            stated(alpha)
+        ),
+        DistillationLoss::KullbackLeibler => "Kullback–Leibler divergence of the weights".into(),
+    };
+    format!(
+        "One stochastic pass over the rows trains a competition mixture and a softmax router: a \
+         step is a competition step, from which the router learns ({loss}), with probability λ, \
+         else a step under the router’s gate; {schedule}. The estimate is the router-gated \
+         mixture, averaged over the late steps; that the pass is complete counts as a success."
     )
 }
 

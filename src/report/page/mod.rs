@@ -8,7 +8,7 @@ mod results;
 use super::environment::Environment;
 use super::format::thousands;
 use super::html::{code, definitions, escape, paragraph, paragraphs, section, typeset};
-use super::wording::{seconds, verdict_counts};
+use super::wording::{failed, seconds, verdict_counts};
 use crate::plot::Chart;
 use crate::sim::{Plan, Row, Summary};
 
@@ -87,13 +87,14 @@ pub(in crate::report) fn document(
 
 fn headline(plan: &Plan, summary: &Summary) -> String {
     format!(
-        "{} fits in {} cells, {} of them without a certified maximum. Claims: {}.",
+        "{} fits in {} cells, {} of them {}. Claims: {}.",
         thousands(summary.rows as u64),
         plan.cells.len(),
         match summary.failures {
             0 => "none".to_string(),
             count => thousands(count as u64),
         },
+        failed(plan),
         verdict_counts(summary)
     )
 }

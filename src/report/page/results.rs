@@ -5,12 +5,13 @@ use crate::report::format::{interval, percent, rounded, thousands, with_error};
 use crate::report::html::{annotated, code, escape, paragraph, table, typeset};
 use crate::report::starts::{SAME_MAXIMUM, StartRecord, start_records};
 use crate::report::wording::{
-    accepted, claim_text, claim_theorem, claims, failures, incompleteness, log_corrected_slopes,
-    measured, seconds, series_label, statistic_symbol, stop_counts,
+    accepted, claim_text, claim_theorem, claims, failed, failures, incompleteness,
+    log_corrected_slopes, measured, seconds, series_label, statistic_symbol, stop_counts,
 };
 use crate::sim::claim::Constant;
 use crate::sim::column::Loss;
 use crate::sim::statistic::Statistic;
+use crate::sim::study::Admission;
 use crate::sim::summary::{CellSummary, ClaimResult, CoordinateSummary, SeriesSummary, Summary};
 use crate::sim::{Plan, Row, Verdict};
 
@@ -283,9 +284,14 @@ fn figures(charts: &[Chart], caption: &str) -> String {
 /// Failures, local optima and boundary hits, also if there were none.
 pub(super) fn failed_fits(plan: &Plan, rows: &[Row], summary: &Summary) -> String {
     let mut html = paragraph(&format!(
-        "Fits without a certified maximum: {}. They stay in the rows with their stop reason, \
-         enter no mean, and are never drawn again.",
-        failures(summary)
+        "Fits {}: {}. They stay in the rows with their stop reason{}, and are never drawn again.",
+        failed(plan),
+        failures(summary),
+        match plan.study.admit {
+            Admission::Certified => ", enter no mean",
+            Admission::AboveTruth => ", enter means if they are at least as likely as the truth",
+            Admission::Any => ", enter means if their likelihood is finite",
+        }
     ));
     let stops: Vec<String> = stop_counts(summary)
         .into_iter()

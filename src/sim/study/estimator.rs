@@ -2,10 +2,8 @@
 
 use super::is_default;
 use crate::error::{Error, Result};
-pub use crate::fit::{Centre, GainMeasure, GateStep, Method};
-use crate::fit::{
-    DistillationLoss, DistillationOptions, Limits, NewtonOptions, Options, Polish, Schedule, Start,
-};
+pub use crate::fit::{Centre, DistillationLoss, GainMeasure, GateStep, Method, Schedule};
+use crate::fit::{DistillationOptions, Limits, NewtonOptions, Options, Polish, Start};
 use serde::{Deserialize, Serialize};
 
 /// The estimator.
@@ -152,6 +150,12 @@ impl Fit {
                 PolishKind::None => Polish::None,
             },
         }
+    }
+
+    /// True if a fit succeeds without a certificate: where the method's own rule
+    /// ends it, or one pass over the rows.
+    pub fn ends_by_its_own_rule(&self) -> bool {
+        self.polish == PolishKind::None || self.distillation.is_some()
     }
 
     /// The estimator's options where it distils a router.

@@ -6,8 +6,8 @@ mod factors;
 mod validate;
 
 pub use estimator::{
-    Centre, Distillation, Family, Fit, FitVariant, GainMeasure, GateStep, Labels, Method,
-    PolishKind,
+    Centre, Distillation, DistillationLoss, Family, Fit, FitVariant, GainMeasure, GateStep, Labels,
+    Method, PolishKind, Schedule,
 };
 pub(super) use factors::join;
 pub use factors::{Biases, Combination, GateVariant, Grid, LogSpaced, Sizes, StartSet};
