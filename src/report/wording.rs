@@ -338,7 +338,7 @@ pub(super) fn verdict_counts(summary: &Summary) -> String {
 /// What a failed fit lacks.
 pub(super) fn failed(plan: &Plan) -> &'static str {
     match plan.truths.iter().any(|t| t.fit.ends_by_its_own_rule()) {
-        true => "not ended as their estimator should",
+        true => "failed",
         false => "without a certified maximum",
     }
 }
