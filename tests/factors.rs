@@ -7,29 +7,7 @@ use smoe_lab::sim::row::Row;
 use smoe_lab::sim::run::{Request, run};
 use smoe_lab::sim::study::read_study;
 use smoe_lab::sim::{Plan, RowFile, Summary};
-use workplace::Workplace;
-
-/// Means of constant sign: a softmax router has the same law.
-const SIGNS: &str = r#"[input]
-law = "uniform"
-low = [-1.0]
-high = [1.0]
-[gate]
-kind = "competition"
-response = "absolute"
-[[expert]]
-kind = "linear"
-slope = [0.7]
-intercept = 2.0
-variance = 0.3
-bias = 0.3
-[[expert]]
-kind = "linear"
-slope = [-0.9]
-intercept = -2.0
-variance = 0.4
-bias = 0.0
-"#;
+use workplace::{SIGNS, Workplace};
 
 const HEAD: &str = r#"title = "Factors"
 aim = "none"

@@ -13,9 +13,10 @@
 //! information is the complete data's less what the labels would add.
 
 use super::bounds::Bounds;
+use super::multistart::too_few_rows;
 use super::newton::{NewtonOptions, polish};
-use super::outcome::{Effort, Outcome, Stop};
-use crate::backend::{Backend, Labelled};
+use super::outcome::Outcome;
+use crate::backend::Labelled;
 use crate::error::Result;
 use crate::model::{Data, Parameters};
 
@@ -40,15 +41,8 @@ pub fn labelled_maximum(
     options: NewtonOptions,
 ) -> Result<Outcome> {
     let backend = Labelled::new(data, labels, start.experts.len())?;
-    if data.sample_size() <= bounds.dimension() as f64 {
-        return Ok(Outcome {
-            parameters: start.clone(),
-            log_likelihood: backend.log_likelihood(start, data),
-            stop: Stop::TooFewRows,
-            scaled_score: f64::NAN,
-            on_bound: Vec::new(),
-            effort: Effort::default(),
-        });
+    if let Some(refused) = too_few_rows(&backend, data, start, bounds) {
+        return Ok(refused);
     }
     Ok(polish(&backend, data, start, bounds, options))
 }

@@ -107,6 +107,23 @@ fn pilot(data: &Data, options: &Options) -> Option<(Data, NewtonOptions)> {
     }
 }
 
+/// The start itself as the outcome, if there are not more rows than parameters.
+pub(super) fn too_few_rows(
+    backend: &dyn Backend,
+    data: &Data,
+    start: &Parameters,
+    bounds: &Bounds,
+) -> Option<Outcome> {
+    (data.sample_size() <= bounds.dimension() as f64).then(|| Outcome {
+        parameters: start.clone(),
+        log_likelihood: backend.log_likelihood(start, data),
+        stop: Stop::TooFewRows,
+        scaled_score: f64::NAN,
+        on_bound: Vec::new(),
+        effort: Effort::default(),
+    })
+}
+
 /// Runs the estimator from one starting point.
 pub fn maximise(
     backend: &dyn Backend,
@@ -115,15 +132,8 @@ pub fn maximise(
     bounds: &Bounds,
     options: &Options,
 ) -> Outcome {
-    if data.sample_size() <= bounds.dimension() as f64 {
-        return Outcome {
-            parameters: start.clone(),
-            log_likelihood: backend.log_likelihood(start, data),
-            stop: Stop::TooFewRows,
-            scaled_score: f64::NAN,
-            on_bound: Vec::new(),
-            effort: Effort::default(),
-        };
+    if let Some(refused) = too_few_rows(backend, data, start, bounds) {
+        return refused;
     }
     let mut spent = Effort::default();
     if let Some((head, newton)) = pilot(data, options) {

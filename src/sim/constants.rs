@@ -75,6 +75,11 @@ impl Regularity {
         self.layout.coordinates()
     }
 
+    /// Positions of the coordinates that are not fixed.
+    pub fn free(&self) -> &[usize] {
+        &self.free
+    }
+
     /// The truth in packed coordinates.
     pub fn packed(&self) -> Vec<f64> {
         self.layout.pack(&self.truth.parameters)
@@ -107,7 +112,7 @@ impl Regularity {
         if fitted.layout() != self.layout {
             return f64::NAN;
         }
-        let truth = self.layout.pack(&self.truth.parameters);
+        let truth = self.packed();
         let fitted = self.layout.pack(&fitted);
         let mut delta = Array1::zeros(truth.len());
         for &j in &self.free {

@@ -206,9 +206,7 @@ fn interval_coverage(plan: &Plan, series: &SeriesRows, from: f64) -> Option<Esti
         return None;
     }
     let packed = truth.regularity.packed();
-    let free: Vec<usize> = (0..packed.len())
-        .filter(|&j| !truth.bounds.is_pinned(j))
-        .collect();
+    let free = truth.regularity.free();
     let share = |row: &Row| {
         let covers: Option<Vec<bool>> = free.iter().map(|&j| covered(row, &packed, j)).collect();
         let covers = covers?;

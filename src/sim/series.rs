@@ -10,7 +10,7 @@ use super::row::Row;
 use super::statistic::Statistic;
 use super::study::Labels;
 use super::summary::{
-    CellSummary, CoordinateSummary, Estimate, LossSummary, SeriesSummary, Summary, estimate,
+    CellSummary, CoordinateSummary, Estimate, LossSummary, NORMAL, SeriesSummary, Summary, estimate,
 };
 use crate::num::sum::{mean_and_deviation, quantile};
 use crate::rng::{Purpose, Stream};
@@ -21,11 +21,7 @@ impl Summary {
     /// Summarises `rows`, series by series on all cores: a number depends on its own
     /// series alone.
     pub fn new(plan: &Plan, rows: &[Row]) -> Self {
-        let series: Vec<SeriesRows> = plan
-            .series()
-            .into_iter()
-            .map(|name| SeriesRows::new(plan, rows, name))
-            .collect();
+        let series = series_rows(plan, rows);
         let claims = judge(plan, &series);
         let series: Vec<SeriesSummary> = series.par_iter().map(|s| s.summary(plan)).collect();
         let cells = || series.iter().flat_map(|s| &s.cells);
@@ -45,13 +41,24 @@ pub fn sample_sizes(
     loss: Loss,
     accuracy: f64,
 ) -> Vec<(String, Option<SampleSize>)> {
-    plan.series()
-        .into_iter()
-        .map(|name| {
-            let series = SeriesRows::new(plan, rows, name);
+    series_rows(plan, rows)
+        .iter()
+        .map(|series| {
             let size = series.sample_size(plan, loss, accuracy, [0.0, f64::INFINITY]);
-            (name.to_string(), size)
+            (series.name.to_string(), size)
         })
+        .collect()
+}
+
+/// Every series in plan order; the rows are sorted into cells once for all.
+fn series_rows<'a>(plan: &'a Plan, rows: &'a [Row]) -> Vec<SeriesRows<'a>> {
+    let mut by_cell: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        by_cell.entry(&row.cell).or_default().push(row);
+    }
+    let series = plan.series().into_iter();
+    series
+        .map(|name| SeriesRows::new(plan, &mut by_cell, name))
         .collect()
 }
 
@@ -63,11 +70,8 @@ pub(super) struct SeriesRows<'a> {
 }
 
 impl<'a> SeriesRows<'a> {
-    fn new(plan: &'a Plan, rows: &'a [Row], name: &'a str) -> Self {
-        let mut by_cell: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-        for row in rows {
-            by_cell.entry(&row.cell).or_default().push(row);
-        }
+    /// Takes the rows of the series' cells out of `by_cell`.
+    fn new(plan: &'a Plan, by_cell: &mut BTreeMap<&str, Vec<&'a Row>>, name: &'a str) -> Self {
         let mut truth = 0;
         let mut cells = Vec::new();
         for cell in plan.cells.iter().filter(|c| c.series == name) {
@@ -231,15 +235,17 @@ impl<'a> SeriesRows<'a> {
             return Vec::new();
         }
         let packed = truth.regularity.packed();
-        let free = (0..packed.len()).filter(|&j| !truth.bounds.is_pinned(j));
+        // A distilled router has coordinates of its own.
+        let own = counted
+            .iter()
+            .filter(|r| r.parameters.len() == packed.len());
+        let own: Vec<&Row> = own.copied().collect();
         let summary = |j: usize| {
-            let errors = counted
-                .iter()
-                .filter_map(|r| Some(r.parameters.get(j)? - packed[j]));
+            let errors = own.iter().map(|r| r.parameters[j] - packed[j]);
             let errors: Vec<f64> = errors.collect();
             let bound = truth.regularity.bounds()[j];
             let squares: Vec<f64> = errors.iter().map(|e| n as f64 * e * e / bound).collect();
-            let covers = counted.iter().filter_map(|r| covered(r, &packed, j));
+            let covers = own.iter().filter_map(|r| covered(r, &packed, j));
             let covers: Vec<bool> = covers.collect();
             Some(CoordinateSummary {
                 coordinate: truth.regularity.coordinates()[j],
@@ -249,15 +255,18 @@ impl<'a> SeriesRows<'a> {
                 intervals: covers.len(),
             })
         };
-        free.filter_map(summary).collect()
+        truth
+            .regularity
+            .free()
+            .iter()
+            .filter_map(|&j| summary(j))
+            .collect()
     }
 }
 
 /// Whether the 95 % interval of coordinate j holds the truth; `None` where the row
 /// has no standard errors. A missing one covers nothing.
 pub(super) fn covered(row: &Row, truth: &[f64], j: usize) -> Option<bool> {
-    /// 97.5 % quantile of the standard normal law.
-    const NORMAL: f64 = 1.959_963_984_540_054;
     let error = row.standard_errors.as_ref()?.get(j)?;
     let deviation = (row.parameters.get(j)? - truth[j]).abs();
     Some(deviation <= NORMAL * error)
@@ -298,7 +307,7 @@ fn claimed_statistics(plan: &Plan, wanted: Loss) -> Vec<Statistic> {
 fn statistic_estimate(statistic: Statistic, values: &[f64]) -> Option<Estimate> {
     let log = statistic.log_value(values)?;
     let value = log.value.exp();
-    let end = |sign: f64| (log.value + sign * 1.959_963_984_540_054 * log.error).exp();
+    let end = |sign: f64| (log.value + sign * NORMAL * log.error).exp();
     Some(Estimate {
         value,
         error: value * log.error,

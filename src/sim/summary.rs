@@ -319,11 +319,12 @@ pub fn coverage_p_value(covered: u64, groups: u64) -> f64 {
     (2.0 * below.min(above)).min(1.0)
 }
 
+/// 97.5 % quantile of the standard normal law.
+pub(super) const NORMAL: f64 = 1.959_963_984_540_054;
+
 /// Wilson's 95 % interval of a probability (Wilson 1927): it stays sensible
 /// where no failure, or nothing but failures, was seen. NaN without trials.
 pub fn wilson_interval(hits: usize, trials: usize) -> [f64; 2] {
-    /// 97.5 % quantile of the standard normal law.
-    const NORMAL: f64 = 1.959_963_984_540_054;
     let (count, z2) = (trials as f64, NORMAL * NORMAL);
     let share = hits as f64 / count;
     let centre = (share + 0.5 * z2 / count) / (1.0 + z2 / count);

@@ -30,6 +30,28 @@ variance = 0.4
 bias = 0.0
 "#;
 
+/// Means of constant sign: a softmax router has the same law.
+pub const SIGNS: &str = r#"[input]
+law = "uniform"
+low = [-1.0]
+high = [1.0]
+[gate]
+kind = "competition"
+response = "absolute"
+[[expert]]
+kind = "linear"
+slope = [0.7]
+intercept = 2.0
+variance = 0.3
+bias = 0.3
+[[expert]]
+kind = "linear"
+slope = [-0.9]
+intercept = -2.0
+variance = 0.4
+bias = 0.0
+"#;
+
 /// Two truths, two sizes, twelve replicates: a fraction of a second.
 pub const STUDY: &str = r#"title = "Two competing experts"
 aim = "Whether the commands work."
