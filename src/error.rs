@@ -40,6 +40,22 @@ pub enum Error {
         /// What was expected.
         message: String,
     },
+    /// A GPU, its driver or its compiler cannot do what was asked.
+    #[error("device {device}: {message}")]
+    Device {
+        /// As the user named it, such as `cuda:0`.
+        device: String,
+        /// What is missing or went wrong, and what helps.
+        message: String,
+    },
+    /// A device has too little memory.
+    #[error("out of device memory: {needed} bytes are needed, {free} are free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        needed: usize,
+        /// Bytes that were free.
+        free: usize,
+    },
     /// Two sizes that must agree do not.
     #[error("{what}: expected dimension {expected}, got {got}")]
     Dimension {
@@ -69,6 +85,14 @@ impl Error {
     pub fn value(key: impl Into<String>, message: impl Into<String>) -> Self {
         Error::Value {
             key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A [`Error::Device`] from its two parts.
+    pub fn device(device: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Device {
+            device: device.into(),
             message: message.into(),
         }
     }

@@ -5,6 +5,7 @@
 //! number of threads.
 
 mod cpu;
+pub mod cuda;
 mod labelled;
 mod reference;
 

@@ -1,0 +1,14 @@
+//! Passes over data, and whole batches of fits, on a GPU.
+//!
+//! ```text
+//! device    memory, programs, launches: all that is asked of a machine
+//! driver    a GPU, by cudarc and NVRTC      emulated   the processor, by g++
+//! program   source text, constants, cache   structure  a mixture as kernels see it
+//! ```
+
+mod device;
+mod program;
+mod structure;
+
+pub use device::Memory;
+pub use program::Precision;

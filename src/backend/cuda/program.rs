@@ -1,0 +1,65 @@
+//! The kernels' source text, and what it is compiled for.
+
+use sha2::{Digest, Sha256};
+
+/// Number type of what is computed row by row. Sums are always f64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// f64: agrees with the processor to rounding.
+    #[default]
+    Double,
+    /// f32: faster where a device has few f64 units; error in `docs/gpu.md`.
+    Single,
+}
+
+/// One file of kernels with the constants it is compiled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    /// Short name, for messages and for files in the cache.
+    pub name: &'static str,
+    /// Everything to compile, but for what the emulator puts before it.
+    pub source: String,
+    /// Names of the kernels.
+    pub kernels: &'static [&'static str],
+}
+
+/// A file of kernels and the headers it needs, in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    /// Short name.
+    pub name: &'static str,
+    /// Names and texts of the headers, then of the file itself.
+    pub parts: &'static [(&'static str, &'static str)],
+    /// Names of the kernels.
+    pub kernels: &'static [&'static str],
+}
+
+impl Program {
+    /// `source` with `constants` defined as macros.
+    pub fn new(source: &Source, constants: &[(&str, String)]) -> Self {
+        let mut text = String::new();
+        for (name, value) in constants {
+            text.push_str(&format!("#define {name} {value}\n"));
+        }
+        for (name, part) in source.parts {
+            text.push_str(&format!("#line 1 \"{name}\"\n{part}\n"));
+        }
+        Program {
+            name: source.name,
+            source: text,
+            kernels: source.kernels,
+        }
+    }
+
+    /// Names this program and a compiler's options in the cache: any change of
+    /// either changes it.
+    pub fn key(&self, compiler: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(compiler.as_bytes());
+        hash.update([0]);
+        hash.update(self.source.as_bytes());
+        let digest = hash.finalize();
+        let head: String = digest.iter().take(10).map(|b| format!("{b:02x}")).collect();
+        format!("{}-{head}", self.name)
+    }
+}
