@@ -35,7 +35,7 @@ const OPTIONS: [&str; 9] = [
 /// Freed memory, and canaries behind what is in use: not a number.
 const FREED: u8 = 0xff;
 const CANARY: u8 = 0xfe;
-const CANARY_BYTES: usize = 256;
+const CANARY_BYTES: usize = 1024;
 const ALIGNMENT: usize = 256;
 /// What every supported GPU gives to a block.
 const SHARED_MEMORY: usize = 64 << 10;
