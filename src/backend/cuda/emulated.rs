@@ -5,7 +5,7 @@
 
 use super::cache::{self, MadeOnce};
 use super::device::{Machine, Memory, Shape};
-use super::program::Program;
+use super::program::{Program, first_errors};
 use crate::error::{Error, Result};
 use libloading::{Library, Symbol};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -222,23 +222,6 @@ impl Compiler {
         let log = String::from_utf8_lossy(&output.stderr);
         Err(failed(format!("does not compile: {}", first_errors(&log))))
     }
-}
-
-/// The first errors of a compiler's log, in one line.
-pub(super) fn first_errors(log: &str) -> String {
-    let mut errors: Vec<&str> = log
-        .lines()
-        .filter(|l| l.contains("error"))
-        .take(3)
-        .collect();
-    if errors.is_empty() {
-        errors = log
-            .lines()
-            .filter(|l| !l.trim().is_empty())
-            .take(3)
-            .collect();
-    }
-    errors.join("; ")
 }
 
 impl Machine for Emulated {
