@@ -12,7 +12,9 @@
 //! program runs. `docs/gpu.md` says what runs where, to which accuracy, and what has
 //! been run on real hardware.
 
+mod cache;
 mod device;
+mod emulated;
 mod outputs;
 mod passes;
 mod program;
@@ -20,15 +22,18 @@ mod samples;
 mod structure;
 
 pub use device::Memory;
+pub use emulated::Order;
+pub use passes::Compilation;
 pub use program::Precision;
 
 use super::{Backend, Derivatives, EmStatistics};
 use crate::error::{Error, Result};
 use crate::model::{Data, Identity, Parameters};
 use device::Device;
+use emulated::Emulated;
 use ndarray::{Array1, Array2};
 use outputs::{Operation, masks};
-use passes::{Compilation, Passes};
+use passes::Passes;
 use samples::Samples;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -46,6 +51,31 @@ pub struct Cuda {
     passes: Mutex<Vec<(Kind, Arc<Passes>)>>,
     copies: Mutex<Vec<(Identity, Arc<Samples>)>>,
     failure: Mutex<Option<Error>>,
+}
+
+/// What stands in for a GPU where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Emulation {
+    /// Bytes of memory.
+    pub memory: usize,
+    /// In which order threads take turns.
+    pub order: Order,
+    /// How programs are compiled.
+    pub compilation: Compilation,
+    /// Numbers of row-wise work.
+    pub precision: Precision,
+}
+
+/// 2 GiB, one program for all structures, f64.
+impl Default for Emulation {
+    fn default() -> Self {
+        Emulation {
+            memory: 2 << 30,
+            order: Order::Forward,
+            compilation: Compilation::Generic,
+            precision: Precision::Double,
+        }
+    }
 }
 
 /// All that passes depend on, but for numbers.
@@ -78,6 +108,20 @@ impl Cuda {
             copies: Mutex::new(Vec::new()),
             failure: Mutex::new(None),
         }
+    }
+
+    /// The processor in the place of a GPU, for tests: the same kernels, compiled by
+    /// g++.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no C++ compiler.
+    pub fn emulated(emulation: Emulation) -> Result<Self> {
+        let machine = Emulated::with_order(emulation.memory, emulation.order)?;
+        Ok(Cuda::new(
+            Device::new(machine),
+            emulation.compilation,
+            emulation.precision,
+        ))
     }
 
     /// Why sums became NaN, if the device failed since this was last asked.

@@ -167,7 +167,13 @@ impl Builder {
 
     /// A column times the products of the features of two drivers, and the same
     /// transposed if they are two.
-    fn matrix(&mut self, u: &[usize], w: &[usize], same: bool, place: impl Fn(usize, usize) -> usize) {
+    fn matrix(
+        &mut self,
+        u: &[usize],
+        w: &[usize],
+        same: bool,
+        place: impl Fn(usize, usize) -> usize,
+    ) {
         let degree = usize::from(u.len() > 1) + usize::from(w.len() > 1);
         let first = self.column(monomial_count(self.dimension, degree));
         for (a, &row) in u.iter().enumerate() {
@@ -297,9 +303,7 @@ fn expectation(builder: &mut Builder, parameters: &Parameters, drivers: &[Driver
     let offsets = expectation_offsets(parameters);
     for (i, expert) in parameters.experts.iter().enumerate() {
         let m = expert.mean_length();
-        let own = |u: &&Driver| {
-            u.expert == i && matches!(u.part, Part::Predictor | Part::Scale)
-        };
+        let own = |u: &&Driver| u.expert == i && matches!(u.part, Part::Predictor | Part::Scale);
         let first = drivers
             .iter()
             .filter(own)

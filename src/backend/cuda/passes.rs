@@ -43,7 +43,7 @@ const GOOD_TILE: usize = 32;
 
 /// How programs are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compilation {
+pub enum Compilation {
     /// For one structure: fastest to run.
     Specialised,
     /// For every structure of moderate size: few compilations.
