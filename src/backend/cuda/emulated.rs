@@ -44,7 +44,7 @@ const MOST_THREADS: usize = 1024;
 /// Who of a block's threads runs first between two barriers. Results that differ
 /// show that a barrier is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Order {
+pub enum Order {
     /// Thread 0.
     #[default]
     Forward,
