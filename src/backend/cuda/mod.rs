@@ -6,7 +6,9 @@
 //! program   source text, constants, cache   structure  a mixture as kernels see it
 //! ```
 
+mod cache;
 mod device;
+mod emulated;
 mod program;
 mod structure;
 

@@ -21,6 +21,8 @@ pub(super) struct Program {
     pub source: String,
     /// Names of the kernels.
     pub kernels: &'static [&'static str],
+    /// Hash of the source, so that it is taken once.
+    digest: [u8; 32],
 }
 
 /// A file of kernels and the headers it needs, in order.
@@ -46,9 +48,15 @@ impl Program {
         }
         Program {
             name: source.name,
+            digest: Sha256::digest(&text).into(),
             source: text,
             kernels: source.kernels,
         }
+    }
+
+    /// Tells programs apart within a process.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
     }
 
     /// Names this program and a compiler's options in the cache: any change of
@@ -57,7 +65,7 @@ impl Program {
         let mut hash = Sha256::new();
         hash.update(compiler.as_bytes());
         hash.update([0]);
-        hash.update(self.source.as_bytes());
+        hash.update(self.digest);
         let digest = hash.finalize();
         let head: String = digest.iter().take(10).map(|b| format!("{b:02x}")).collect();
         format!("{}-{head}", self.name)

@@ -1,0 +1,109 @@
+//! Compiled programs: on disk for all processes, in memory for this one.
+
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::hash::Hash;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The folder of compiled programs: `$SMOE_LAB_CACHE`, else
+/// `$XDG_CACHE_HOME/smoe-lab`, else `~/.cache/smoe-lab`. One that cannot be written
+/// is replaced by a folder of this process among the temporary files.
+fn folder() -> Result<&'static Path> {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(folder) = FOLDER.get() {
+        return Ok(folder);
+    }
+    let folder = wanted_folder(|name| std::env::var_os(name)).filter(|folder| is_writable(folder));
+    let folder = folder.map_or_else(own_folder, Ok)?;
+    Ok(FOLDER.get_or_init(|| folder))
+}
+
+fn wanted_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name| {
+        variable(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set("SMOE_LAB_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("smoe-lab")))
+        .or_else(|| set("HOME").map(|folder| folder.join(".cache").join("smoe-lab")))
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let probe = temporary(folder, "probe");
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, b""));
+    written.and_then(|()| std::fs::remove_file(&probe)).is_ok()
+}
+
+/// Nobody else's files are trusted: the folder must be new.
+fn own_folder() -> Result<PathBuf> {
+    let folder = temporary(&std::env::temp_dir(), "smoe-lab");
+    std::fs::create_dir(&folder).map_err(|e| Error::file(&folder, "create", &e))?;
+    Ok(folder)
+}
+
+/// A name that no other thread or process uses.
+fn temporary(folder: &Path, name: &str) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos());
+    let process = std::process::id();
+    folder.join(format!("{name}.{process}-{count}-{time:x}"))
+}
+
+/// The file `name` of the cache. One that is there is trusted: its name holds the
+/// hash of all that it is made of. Else `make` writes it, first under another name,
+/// so that several processes may do so at once.
+///
+/// # Errors
+/// Those of `make`; [`Error::File`] if not even a temporary folder can be written.
+pub(super) fn file(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    file_in(folder()?, name, make)
+}
+
+fn file_in(folder: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let path = folder.join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let unfinished = temporary(folder, name);
+    let made = make(&unfinished).and_then(|()| {
+        std::fs::rename(&unfinished, &path).map_err(|e| Error::file(&path, "write", &e))
+    });
+    if let Err(error) = made {
+        // What is left of it, if anything.
+        let _ = std::fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    Ok(path)
+}
+
+/// Values that are made when first asked for; threads that ask for the same one at
+/// once wait for one of them to make it.
+#[derive(Debug)]
+pub(super) struct MadeOnce<K, V>(Mutex<HashMap<K, Arc<Mutex<Option<V>>>>>);
+
+impl<K: Eq + Hash, V: Clone> MadeOnce<K, V> {
+    pub fn new() -> Self {
+        MadeOnce(Mutex::new(HashMap::new()))
+    }
+
+    /// # Errors
+    /// Those of `make`, which is tried again when next asked.
+    pub fn get(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
+        let place = {
+            let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            places.entry(key).or_default().clone()
+        };
+        let mut value = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if value.is_none() {
+            *value = Some(make()?);
+        }
+        Ok(value.clone().expect("made above"))
+    }
+}
