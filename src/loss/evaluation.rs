@@ -3,6 +3,7 @@
 use super::divergence::{Divergence, Wanted, divergence};
 use crate::error::Result;
 use crate::model::Parameters;
+use rayon::prelude::*;
 
 /// Two mixtures over inputs of one dimension.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ pub trait Divergences {
     ) -> Result<Vec<Divergence>>;
 }
 
-/// [`divergence`], request by request.
+/// [`divergence`] on all threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Processor;
 
@@ -53,6 +54,6 @@ impl Divergences for Processor {
             let (p, q) = (p.conditional(request.input), q.conditional(request.input));
             divergence(&p, &q, wanted)
         };
-        Ok(requests.iter().map(at).collect())
+        Ok(requests.par_iter().map(at).collect())
     }
 }
