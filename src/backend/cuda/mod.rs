@@ -4,8 +4,9 @@
 //! device     memory, programs, launches: all that is asked of a machine
 //! driver     a GPU, by cudarc and NVRTC     emulated   the processor, by g++
 //! program    source text and constants      structure  a mixture as kernels see it
-//! samples    data on a device               outputs    what a pass sums
-//! passes     launches of pass.cu            ascent     launches of ascent.cu
+//! samples    data on a device               sample     draws them there
+//! passes     launches of pass.cu            outputs    what a pass sums
+//! ascent     launches of ascent.cu          divergence compares pairs of mixtures
 //! ```
 //!
 //! The kernels (`*.cu`, headers `*.cuh`) are CUDA C of our own, compiled when the
@@ -14,14 +15,19 @@
 
 mod cache;
 mod device;
+mod divergence;
 mod emulated;
+#[cfg(test)]
+pub(crate) mod examples;
 mod outputs;
 mod passes;
 mod program;
+mod sample;
 mod samples;
 mod structure;
 
 pub use device::Memory;
+pub use divergence::{Comparer, SmoothDivergences, Steps};
 pub use emulated::Order;
 pub use passes::Compilation;
 pub use program::Precision;
