@@ -13,14 +13,19 @@
 //! been run on real hardware.
 
 mod cache;
+mod choice;
 mod device;
+#[cfg(feature = "cuda")]
+mod driver;
 mod emulated;
+mod nvrtc;
 mod outputs;
 mod passes;
 mod program;
 mod samples;
 mod structure;
 
+pub use choice::{DeviceChoice, DeviceDescription};
 pub use device::Memory;
 pub use emulated::Order;
 pub use passes::Compilation;
@@ -38,6 +43,25 @@ use samples::Samples;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use structure::Structure;
+
+/// All GPUs of this computer, also those that are too old to be used.
+///
+/// # Errors
+/// [`Error::Device`] if there is no driver, one that is too old, or if this library was
+/// built without the feature `cuda`.
+#[cfg(feature = "cuda")]
+pub fn devices() -> Result<Vec<DeviceDescription>> {
+    driver::Driver::probe()
+}
+
+/// All GPUs of this computer, also those that are too old to be used.
+///
+/// # Errors
+/// [`Error::Device`]: this library was built without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub fn devices() -> Result<Vec<DeviceDescription>> {
+    Err(Error::device("cuda", "built without the feature `cuda`"))
+}
 
 /// A GPU, or what stands in for one.
 ///
