@@ -90,7 +90,10 @@ mod tests {
         for choice in choices {
             assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
         }
-        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+        assert_eq!(
+            "cuda".parse::<DeviceChoice>().unwrap(),
+            DeviceChoice::Cuda(0)
+        );
     }
 
     #[test]

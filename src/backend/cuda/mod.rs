@@ -14,11 +14,15 @@
 //! been run on real hardware.
 
 mod cache;
+mod choice;
 mod device;
 mod divergence;
+#[cfg(feature = "cuda")]
+mod driver;
 mod emulated;
 #[cfg(test)]
 pub(crate) mod examples;
+mod nvrtc;
 mod outputs;
 mod passes;
 mod program;
@@ -26,6 +30,7 @@ mod sample;
 mod samples;
 mod structure;
 
+pub use choice::{DeviceChoice, DeviceDescription};
 pub use device::Memory;
 pub use divergence::{Comparer, SmoothDivergences, Steps};
 pub use emulated::Order;
@@ -44,6 +49,25 @@ use samples::Samples;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use structure::Structure;
+
+/// All GPUs of this computer, also those that are too old to be used.
+///
+/// # Errors
+/// [`Error::Device`] if there is no driver, one that is too old, or if this library was
+/// built without the feature `cuda`.
+#[cfg(feature = "cuda")]
+pub fn devices() -> Result<Vec<DeviceDescription>> {
+    driver::Driver::probe()
+}
+
+/// All GPUs of this computer, also those that are too old to be used.
+///
+/// # Errors
+/// [`Error::Device`]: this library was built without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub fn devices() -> Result<Vec<DeviceDescription>> {
+    Err(Error::device("cuda", "built without the feature `cuda`"))
+}
 
 /// A GPU, or what stands in for one.
 ///
@@ -116,6 +140,25 @@ impl Cuda {
         }
     }
 
+    /// The GPU with this ordinal, as CUDA counts them from 0.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no driver, GPU or feature `cuda`, or one that is
+    /// too old.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        return Ok(Cuda::new(
+            Device::new(driver::Driver::open(ordinal)?),
+            Compilation::Specialised,
+            Precision::Double,
+        ));
+        #[cfg(not(feature = "cuda"))]
+        return Err(Error::device(
+            format!("cuda:{ordinal}"),
+            "built without the feature `cuda`",
+        ));
+    }
+
     /// The processor in the place of a GPU, for tests: the same kernels, compiled by
     /// g++.
     ///
@@ -128,6 +171,22 @@ impl Cuda {
             emulation.compilation,
             emulation.precision,
         ))
+    }
+
+    /// The same device with another precision of row-wise work.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Cuda::new(self.device, self.compilation, precision)
+    }
+
+    /// As the user names it, and what it is.
+    pub fn description(&self) -> String {
+        let machine = self.device.machine();
+        format!("{} ({})", machine.name(), machine.description())
+    }
+
+    /// Compares pairs of mixtures on this device.
+    pub fn comparer(&self) -> Comparer {
+        Comparer::new(&self.device)
     }
 
     /// Why sums became NaN, if the device failed since this was last asked.

@@ -260,7 +260,10 @@ impl<'a> Compilation<'a> {
 
     fn run(&self, target: Target) -> Result<(), String> {
         type Compile = unsafe extern "C" fn(Handle, c_int, *const *const c_char) -> c_int;
-        let options = OPTIONS.map(String::from).into_iter().chain([target.option()]);
+        let options = OPTIONS
+            .map(String::from)
+            .into_iter()
+            .chain([target.option()]);
         let options: Result<Vec<CString>, _> = options.map(CString::new).collect();
         let options = options.map_err(|e| e.to_string())?;
         let pointers: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
