@@ -1,20 +1,50 @@
-//! Every backend computes what the reference computes, on every instruction set,
-//! gate and shape.
+//! Every backend computes what the reference computes, on every instruction set and
+//! device, gate and shape. Devices are the emulated one, which runs the text of the
+//! GPU's kernels, and a GPU if there is one.
 
 mod common;
 
-use common::{dense, gate_kinds, mixture};
+use common::{EXPERT_KINDS, dense, devices, gate_kinds, mixture};
 use ndarray::{Array1, Array2};
-use smoe_lab::backend::{Backend, Cpu, Derivatives, EmStatistics, Reference};
+use smoe_lab::backend::{Backend, Cpu, Derivatives, Reference};
 use smoe_lab::model::{
     Data, Expert, ExpertGate, ExpertKind, Gate, GateKind, Parameters, Selection, VarianceStructure,
 };
 use smoe_lab::num::lanes::Level;
 use smoe_lab::rng::{Purpose, Stream};
 
-/// Relative to the largest entry of the same kind; near the poles of a normalised
-/// gate terms cancel a thousandfold.
-const TOLERANCE: f64 = 1e-11;
+/// What is compared with the reference.
+struct Candidate {
+    name: String,
+    backend: Box<dyn Backend>,
+    /// Largest error relative to the largest entry of the same kind.
+    tolerance: f64,
+}
+
+/// Every instruction set of the processor. Near the poles of a normalised gate terms
+/// cancel a thousandfold, and elementary functions differ in their last bit.
+fn instruction_sets() -> Vec<Candidate> {
+    let candidate = |level| Candidate {
+        name: format!("{level:?}"),
+        backend: Box::new(Cpu::at_level(level)),
+        tolerance: 1e-11,
+    };
+    Level::available().into_iter().map(candidate).collect()
+}
+
+/// Every device: the emulated one has the reference's own elementary functions.
+fn graphics() -> Vec<Candidate> {
+    let candidate = |(name, cuda): (String, _)| Candidate {
+        tolerance: if name == "emulated" { 1e-12 } else { 1e-11 },
+        name,
+        backend: Box::new(cuda),
+    };
+    devices().into_iter().map(candidate).collect()
+}
+
+fn all() -> Vec<Candidate> {
+    instruction_sets().into_iter().chain(graphics()).collect()
+}
 
 fn data(rows: usize, d: usize) -> Data {
     let stream = Stream::named(3, "backends", (rows * 10 + d) as u64, Purpose::Data);
@@ -33,6 +63,7 @@ fn counted(data: Data) -> Data {
 
 fn assert_close<'a>(
     what: &str,
+    tolerance: f64,
     got: impl IntoIterator<Item = &'a f64>,
     expected: impl IntoIterator<Item = &'a f64>,
 ) {
@@ -44,69 +75,60 @@ fn assert_close<'a>(
     let scale = expected.iter().fold(1.0f64, |m, v| m.max(v.abs()));
     for (k, (a, b)) in got.iter().zip(&expected).enumerate() {
         assert!(
-            (a - b).abs() <= TOLERANCE * scale,
+            (a - b).abs() <= tolerance * scale,
             "{what}, entry {k}: {a:e} against {b:e}, scale {scale:e}"
         );
     }
 }
 
-fn assert_same(what: &str, backend: &Cpu, parameters: &Parameters, data: &Data) {
-    let close = |name: &str, got: &[f64], expected: &[f64]| {
-        assert_close(&format!("{what}: {name}"), got, expected);
-    };
-    close(
-        "log-likelihood",
-        &[backend.log_likelihood(parameters, data)],
-        &[Reference.log_likelihood(parameters, data)],
-    );
+/// Named numbers of all operations, one vector per kind.
+fn sums(backend: &dyn Backend, parameters: &Parameters, data: &Data) -> Vec<(String, Vec<f64>)> {
+    let entries = |matrix: &Array2<f64>| matrix.iter().copied().collect::<Vec<f64>>();
     let (value, gradient) = backend.gradient(parameters, data);
-    let (expected, expected_gradient) = Reference.gradient(parameters, data);
-    close("log-likelihood of the gradient", &[value], &[expected]);
-    assert_close(&format!("{what}: gradient"), &gradient, &expected_gradient);
     let Derivatives {
         log_likelihood,
-        gradient,
+        gradient: score,
         hessian,
     } = backend.derivatives(parameters, data);
-    let all = Reference.derivatives(parameters, data);
-    close(
-        "log-likelihood of the Hessian",
-        &[log_likelihood],
-        &[expected],
-    );
-    assert_close(&format!("{what}: score"), &gradient, &all.gradient);
-    assert_close(&format!("{what}: Hessian"), &hessian, &all.hessian);
-    assert_close(
-        &format!("{what}: outer product"),
-        &backend.score_outer(parameters, data),
-        &Reference.score_outer(parameters, data),
-    );
+    let outer = backend.score_outer(parameters, data);
     let em = backend.em_statistics(parameters, data);
-    let reference = Reference.em_statistics(parameters, data);
-    assert_same_statistics(what, &em, &reference);
+    let values = vec![
+        backend.log_likelihood(parameters, data),
+        value,
+        log_likelihood,
+        em.log_likelihood,
+    ];
+    let mut all = vec![
+        ("log-likelihood".to_string(), values),
+        ("gradient".to_string(), gradient.to_vec()),
+        ("score".to_string(), score.to_vec()),
+        ("Hessian".to_string(), entries(&hessian)),
+        ("outer product".to_string(), entries(&outer)),
+        ("EM, gate score".to_string(), em.gate_score.to_vec()),
+        (
+            "EM, gate information".to_string(),
+            entries(&em.gate_information),
+        ),
+    ];
+    for (i, expert) in em.experts.iter().enumerate() {
+        let name = |part: &str| format!("EM, expert {i}, {part}");
+        let moments = vec![expert.responsibility, expert.squares];
+        all.push((name("responsibility"), moments));
+        all.push((name("score"), expert.score.to_vec()));
+        all.push((name("moment"), expert.moment.to_vec()));
+        all.push((name("curvature"), entries(&expert.curvature)));
+        all.push((name("gram"), entries(&expert.gram)));
+    }
+    all
 }
 
-fn assert_same_statistics(what: &str, got: &EmStatistics, expected: &EmStatistics) {
-    assert_close(what, [&got.log_likelihood], [&expected.log_likelihood]);
-    for (i, (a, b)) in got.experts.iter().zip(&expected.experts).enumerate() {
-        let name = |part: &str| format!("{what}: EM, expert {i}, {part}");
-        assert_close(
-            &name("responsibility"),
-            [&a.responsibility, &a.squares],
-            [&b.responsibility, &b.squares],
-        );
-        assert_close(&name("score"), &a.score, &b.score);
-        assert_close(&name("moment"), &a.moment, &b.moment);
-        assert_close(&name("curvature"), &a.curvature, &b.curvature);
-        assert_close(&name("gram"), &a.gram, &b.gram);
+fn assert_same(what: &str, candidate: &Candidate, parameters: &Parameters, data: &Data) {
+    let got = sums(candidate.backend.as_ref(), parameters, data);
+    let expected = sums(&Reference, parameters, data);
+    for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+        let what = format!("{}, {what}: {name}", candidate.name);
+        assert_close(&what, candidate.tolerance, got, expected);
     }
-    let name = |part: &str| format!("{what}: EM, gate {part}");
-    assert_close(&name("score"), &got.gate_score, &expected.gate_score);
-    assert_close(
-        &name("information"),
-        &got.gate_information,
-        &expected.gate_information,
-    );
 }
 
 fn noise(seed: u64) -> Vec<f64> {
@@ -115,10 +137,9 @@ fn noise(seed: u64) -> Vec<f64> {
 }
 
 #[test]
-fn every_instruction_set_agrees_with_the_reference_on_every_gate_and_shape() {
+fn every_backend_agrees_with_the_reference_on_every_gate_and_shape() {
     let mut seed = 0;
-    for level in Level::available() {
-        let backend = Cpu::at_level(level);
+    for candidate in all() {
         for kind in gate_kinds() {
             for experts in [1, 2, 3, 4, 6] {
                 for d in [0, 1, 2, 4] {
@@ -138,11 +159,11 @@ fn every_instruction_set_agrees_with_the_reference_on_every_gate_and_shape() {
                     );
                     let rows = [3, 8, 64, 150][seed as usize % 4];
                     let sample = data(rows, d);
-                    let what = format!("{level:?} {kind:?} K={experts} d={d} n={rows}");
-                    assert_same(&what, &backend, &parameters, &sample);
+                    let what = format!("{kind:?} K={experts} d={d} n={rows}");
+                    assert_same(&what, &candidate, &parameters, &sample);
                     assert_same(
                         &format!("{what} counted"),
-                        &backend,
+                        &candidate,
                         &parameters,
                         &counted(sample),
                     );
@@ -153,10 +174,9 @@ fn every_instruction_set_agrees_with_the_reference_on_every_gate_and_shape() {
 }
 
 #[test]
-fn every_instruction_set_selects_the_same_experts_as_the_reference() {
+fn every_backend_selects_the_same_experts_as_the_reference() {
     let mut seed = 1000;
-    for level in Level::available() {
-        let backend = Cpu::at_level(level);
+    for candidate in all() {
         for kind in gate_kinds() {
             for (experts, top_k) in [(2, 1), (3, 1), (3, 2), (4, 3), (7, 2)] {
                 for selection in [Selection::Score, Selection::Slope] {
@@ -170,8 +190,8 @@ fn every_instruction_set_selects_the_same_experts_as_the_reference() {
                     let numbers = noise(seed);
                     let parameters =
                         mixture(gate, ExpertKind::Linear, experts, 2, structure, &numbers);
-                    let what = format!("{level:?} {gate:?} K={experts}");
-                    assert_same(&what, &backend, &parameters, &data(100, 2));
+                    let what = format!("{gate:?} K={experts}");
+                    assert_same(&what, &candidate, &parameters, &data(100, 2));
                 }
             }
         }
@@ -181,7 +201,7 @@ fn every_instruction_set_selects_the_same_experts_as_the_reference() {
 /// Two equal experts, and rows at which every response is zero.
 #[test]
 fn ties_and_dead_rows_are_decided_as_in_the_reference() {
-    for level in Level::available() {
+    for candidate in all() {
         for kind in gate_kinds().into_iter().filter(|k| !k.is_router()) {
             for top_k in [None, Some(1), Some(2)] {
                 let expert = |bias: f64| Expert {
@@ -204,8 +224,8 @@ fn ties_and_dead_rows_are_decided_as_in_the_reference() {
                 let inputs = Array2::from_shape_vec((9, 1), x.to_vec()).unwrap();
                 let y = Array1::from_shape_fn(9, |i| i as f64 / 4.0 - 1.0);
                 let sample = Data::new(inputs, y).unwrap();
-                let what = format!("{level:?} {kind:?} {top_k:?}");
-                let backend = Cpu::at_level(level);
+                let what = format!("{} {kind:?} {top_k:?}", candidate.name);
+                let backend = &candidate.backend;
                 let got = backend.log_likelihood(&parameters, &sample);
                 let expected = Reference.log_likelihood(&parameters, &sample);
                 assert!((got - expected).abs() < 1e-12 * expected.abs(), "{what}");
@@ -234,13 +254,8 @@ fn extreme_rows_stay_finite_and_right() {
         Array1::from_shape_fn(40, |i| 1e4 * (i as f64 - 7.0)),
     )
     .unwrap();
-    for level in Level::available() {
-        assert_same(
-            &format!("{level:?}"),
-            &Cpu::at_level(level),
-            &parameters,
-            &sample,
-        );
+    for candidate in all() {
+        assert_same("far tails", &candidate, &parameters, &sample);
     }
 }
 
@@ -289,6 +304,47 @@ fn results_do_not_depend_on_the_number_of_threads() {
     };
     let one = with(1);
     assert!(one == with(2) && one == with(3));
+}
+
+#[test]
+fn devices_agree_with_the_reference_on_every_gate_and_expert_kind() {
+    let mut seed = 2000;
+    for candidate in graphics() {
+        for gate in gate_kinds() {
+            for kind in EXPERT_KINDS {
+                for (experts, d) in [(1, 1), (2, 0), (2, 1), (3, 2), (5, 4)] {
+                    seed += 1;
+                    let variances = match seed % 3 {
+                        0 => VarianceStructure::Shared,
+                        _ => VarianceStructure::PerExpert,
+                    };
+                    let numbers = noise(seed);
+                    let parameters = mixture(dense(gate), kind, experts, d, variances, &numbers);
+                    // More rows than a tile has, and than a chunk.
+                    let rows = [3, 64, 150, 333, 2500][seed as usize % 5];
+                    let what = format!("{gate:?} {kind:?} K={experts} d={d} n={rows}");
+                    assert_same(&what, &candidate, &parameters, &data(rows, d));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_select_among_nonlinear_experts_as_the_reference() {
+    for candidate in graphics() {
+        for (k, kind) in gate_kinds().into_iter().enumerate() {
+            let gate = Gate {
+                top_k: Some(2),
+                ..dense(kind)
+            };
+            let expert = EXPERT_KINDS[k % EXPERT_KINDS.len()];
+            let structure = VarianceStructure::PerExpert;
+            let parameters = mixture(gate, expert, 4, 2, structure, &noise(3000 + k as u64));
+            let what = format!("{gate:?} {expert:?}");
+            assert_same(&what, &candidate, &parameters, &data(200, 2));
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! and without it the likelihood of an over-specified mixture is unbounded. The
 //! methods are described in `docs/methods.md`.
 
+mod batch;
 mod boundary;
 mod bounds;
 mod chart;
@@ -25,6 +26,7 @@ mod quadratic;
 mod schedule;
 mod start;
 
+pub use batch::{Batch, most_samples};
 pub use bounds::{Bounds, Centre, Limits};
 pub use distillation::{
     DistillationLoss, DistillationOptions, Distilled, distil, undistilled_router,

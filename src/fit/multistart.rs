@@ -301,7 +301,7 @@ fn polish_distinct(
 }
 
 /// True if two certified outcomes are the same maximum.
-fn same_maximum(a: &Outcome, b: &Outcome) -> bool {
+pub(super) fn same_maximum(a: &Outcome, b: &Outcome) -> bool {
     a.stop.is_converged()
         && b.stop.is_converged()
         && (a.log_likelihood - b.log_likelihood).abs() < SAME

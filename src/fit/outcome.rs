@@ -63,6 +63,13 @@ pub enum Stop {
     },
     /// There are not more rows than parameters.
     TooFewRows,
+    /// The device has too little memory for the sample; nothing was run.
+    OutOfMemory {
+        /// Bytes that are needed.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+    },
     /// A stochastic estimator has seen every row once; nothing was certified.
     PassCompleted,
 }
@@ -90,6 +97,7 @@ impl Stop {
             Stop::NonFinite { .. } => "NonFinite",
             Stop::Singular { .. } => "Singular",
             Stop::TooFewRows => "TooFewRows",
+            Stop::OutOfMemory { .. } => "OutOfMemory",
             Stop::PassCompleted => "PassCompleted",
         }
     }
@@ -103,6 +111,9 @@ impl fmt::Display for Stop {
             }
             Stop::NonFinite { iteration } => write!(f, "NonFinite at iteration {iteration}"),
             Stop::Singular { iteration } => write!(f, "Singular at iteration {iteration}"),
+            Stop::OutOfMemory { needed, free } => {
+                write!(f, "OutOfMemory: {needed} bytes needed, {free} free")
+            }
             other => f.write_str(other.name()),
         }
     }

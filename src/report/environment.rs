@@ -26,6 +26,9 @@ pub struct Environment {
     pub cores: usize,
     /// Threads used.
     pub threads: usize,
+    /// The device that ran the fits, if it was not the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// When the run started: date and time, UTC.
     pub started: String,
     /// How long it took, in seconds.
@@ -46,9 +49,18 @@ impl Environment {
             cpu: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads,
+            device: None,
             started: utc(started),
             seconds: (elapsed * 10.0).round() / 10.0,
             study: study.to_string(),
+        }
+    }
+
+    /// The same with fits on `device`.
+    pub fn on_device(self, device: String) -> Self {
+        Environment {
+            device: Some(device),
+            ..self
         }
     }
 

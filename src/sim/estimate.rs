@@ -2,35 +2,40 @@
 
 use super::plan::{Cell, PlannedTruth};
 use super::study::Labels;
-use crate::backend::{Backend, Cpu, Labelled};
+use crate::backend::{Backend, Cpu, Derivatives, Labelled};
 use crate::error::Result;
 use crate::fit::{self, DistillationOptions, Effort, MultiStart, Outcome, StartContext, Stop};
-use crate::model::{Data, draw_labelled_sample, draw_sample};
+use crate::model::{Data, Parameters, draw_labelled_sample, draw_sample};
 use crate::rng::Stream;
 
-/// A sample and what the estimator made of it.
-pub(super) struct Estimated {
-    /// The sample.
-    pub data: Data,
-    /// The experts that made it, where the estimator was told. Shape: n.
-    pub labels: Option<Vec<usize>>,
+/// What the estimator made of a sample.
+pub(super) struct Estimated<'a> {
+    /// Stored rows of the sample.
+    pub rows: usize,
     /// Every start's outcome.
     pub outcomes: MultiStart,
     /// The log-likelihood of the truth, of the kind that the outcomes have.
     pub log_likelihood_truth: f64,
+    /// The derivatives of the log-likelihood of what the estimator saw: labels too,
+    /// where it was told them.
+    pub derivatives: DerivativesAt<'a>,
 }
 
-/// Draws the sample of a cell's replicate and fits it. `start(k)` is the stream of
-/// start k.
+/// The log-likelihood of one sample with its derivatives, as a function of parameters.
+pub(super) type DerivativesAt<'a> = Box<dyn Fn(&Parameters) -> Result<Derivatives> + 'a>;
+
+/// Draws the sample of a cell's replicate and fits it, with passes on `backend`
+/// where the estimator sees pairs alone. `start(k)` is the stream of start k.
 ///
 /// # Errors
 /// As [`fit::fit`] and [`fit::labelled_maximum`].
-pub(super) fn estimate(
-    truth: &PlannedTruth,
+pub(super) fn estimate<'a>(
+    backend: &'a dyn Backend,
+    truth: &'a PlannedTruth,
     cell: &Cell,
     data: &Stream,
     start: impl Fn(usize) -> Stream,
-) -> Result<Estimated> {
+) -> Result<Estimated<'a>> {
     let rows = cell.n as usize;
     if let Some(options) = truth.fit.distillation_options() {
         return distilled(truth, cell, &options, data, start);
@@ -40,13 +45,12 @@ pub(super) fn estimate(
             let data = draw_sample(&truth.model, 0, rows, data);
             let context = context(truth, &data);
             let options = truth.fit.options();
-            let outcomes = fit::fit(&Cpu::new(), context, &cell.starts, start, &options)?;
-            let log_likelihood_truth = Cpu::new().log_likelihood(&truth.model.parameters, &data);
+            let outcomes = fit::fit(backend, context, &cell.starts, start, &options)?;
             Ok(Estimated {
-                data,
-                labels: None,
+                rows: data.len(),
                 outcomes,
-                log_likelihood_truth,
+                log_likelihood_truth: backend.log_likelihood(&truth.model.parameters, &data),
+                derivatives: Box::new(move |at| Ok(backend.derivatives(at, &data))),
             })
         }
         Labels::Known => {
@@ -63,10 +67,13 @@ pub(super) fn estimate(
             let log_likelihood_truth = Labelled::new(&data, &labels, experts)?
                 .log_likelihood(&truth.own.parameters, &data);
             Ok(Estimated {
-                data,
-                labels: Some(labels),
+                rows: data.len(),
                 outcomes,
                 log_likelihood_truth,
+                derivatives: Box::new(move |at| {
+                    let labelled = Labelled::new(&data, &labels, at.experts.len())?;
+                    Ok(labelled.derivatives(at, &data))
+                }),
             })
         }
     }
@@ -74,13 +81,13 @@ pub(super) fn estimate(
 
 /// Trains a router on the sample in its order; the first start begins it, and its
 /// stream tosses the coins.
-fn distilled(
+fn distilled<'a>(
     truth: &PlannedTruth,
     cell: &Cell,
     options: &DistillationOptions,
     data: &Stream,
     start: impl Fn(usize) -> Stream,
-) -> Result<Estimated> {
+) -> Result<Estimated<'a>> {
     let data = draw_sample(&truth.model, 0, cell.n as usize, data);
     let stream = start(0);
     let from = cell.starts[0].parameters(context(truth, &data), &stream)?;
@@ -97,16 +104,16 @@ fn distilled(
             ..Effort::default()
         },
     };
-    let log_likelihood_truth = Cpu::new().log_likelihood(&truth.model.parameters, &data);
     Ok(Estimated {
-        data,
-        labels: None,
+        rows: data.len(),
         outcomes: MultiStart::new(vec![outcome]),
-        log_likelihood_truth,
+        log_likelihood_truth: Cpu::new().log_likelihood(&truth.model.parameters, &data),
+        derivatives: Box::new(move |at| Ok(Cpu::new().derivatives(at, &data))),
     })
 }
 
-fn context<'a>(truth: &'a PlannedTruth, data: &'a Data) -> StartContext<'a> {
+/// What the starts of a truth's fits may look at.
+pub(super) fn context<'a>(truth: &'a PlannedTruth, data: &'a Data) -> StartContext<'a> {
     StartContext {
         template: &truth.template,
         truth: Some(&truth.template),

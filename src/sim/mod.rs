@@ -7,6 +7,7 @@
 //! A row is a function of (study seed, cell, replicate): it does not depend on
 //! the other cells, on the number of threads, or on when the run was killed.
 
+pub mod batch;
 pub mod claim;
 pub mod column;
 pub mod complete_information;
@@ -18,6 +19,7 @@ pub mod inverse;
 mod judge;
 pub mod plan;
 pub mod rate;
+mod replicate;
 pub mod row;
 pub mod run;
 pub mod series;

@@ -1,34 +1,16 @@
 //! Runs what is missing.
 
+use super::batch::{Engine, batch_rows, takes};
 use super::column::Loss;
-use super::constants::inverse_diagonal;
-use super::estimate::{Estimated, estimate, is_success};
-use super::plan::{Cell, Plan, PlannedTruth};
-use super::row::{Row, RowFile, StartOutcome};
+use super::plan::{Cell, Plan};
+pub use super::replicate::{Replay, replay, replicate};
+use super::row::{Row, RowFile};
 use super::shard::Shard;
-use super::study::Study;
-use crate::backend::{Backend, Cpu, Labelled};
+use crate::backend::cuda::Cuda;
 use crate::error::{Error, Result};
-use crate::fit::{Bounds, MultiStart};
-use crate::loss::alignment::aligned;
-use crate::loss::coordinate::cell_error;
-use crate::loss::density::{DensityDistance, Effort, density_distance};
-use crate::loss::divergence::Wanted;
-use crate::loss::selection::selection_error;
-use crate::loss::voronoi::voronoi_loss;
-use crate::model::Parameters;
-use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
-use std::time::Instant;
-
-/// Quasi-Monte-Carlo over inputs of several dimensions stops at a relative error
-/// far below the spread of a loss over replicates.
-const EFFORT: Effort = Effort {
-    relative_error: 1e-3,
-    max_points: 1 << 10,
-};
 
 /// What to run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,6 +76,20 @@ pub fn run(
     plan: &Plan,
     file: &mut RowFile,
     request: &Request,
+    progress: impl FnMut(u64, u64, &Row),
+) -> Result<()> {
+    run_on(&Engine::Processor, plan, file, request, progress)
+}
+
+/// [`run`] on a device.
+///
+/// # Errors
+/// As [`run`]; [`Error::Device`] if the device fails. Rows written before that stay.
+pub fn run_on(
+    engine: &Engine,
+    plan: &Plan,
+    file: &mut RowFile,
+    request: &Request,
     mut progress: impl FnMut(u64, u64, &Row),
 ) -> Result<()> {
     let cells = request.cells(plan)?;
@@ -107,7 +103,11 @@ pub fn run(
         if let Some(shard) = request.shard {
             tasks.retain(|t| shard.holds(plan, t.cell, t.replicate));
         }
-        run_tasks(plan, file, &pool, &tasks, &mut progress)
+        let mut writer = Writer::new(plan, file, &tasks, &mut progress);
+        match engine {
+            Engine::Processor => on_processor(plan, None, &pool, &tasks, &mut writer),
+            Engine::Gpu(cuda) => on_gpu(plan, cuda, &pool, tasks, &mut writer),
+        }
     };
     up_to(first, file)?;
     if !request.smoke && request.only.is_none() && has_pilot(plan, &file.rows) {
@@ -159,211 +159,96 @@ fn missing<'a>(rows: &[Row], cells: &[&'a Cell], replicates: u64) -> Vec<Task<'a
         .collect()
 }
 
-fn run_tasks(
+/// Appends rows and tells how far the run is.
+struct Writer<'a, P> {
+    file: &'a mut RowFile,
+    progress: &'a mut P,
+    /// Samples on a lattice are all the same work.
+    on_lattice: bool,
+    finished: u64,
+    total: u64,
+}
+
+impl<'a, P: FnMut(u64, u64, &Row)> Writer<'a, P> {
+    fn new(plan: &Plan, file: &'a mut RowFile, tasks: &[Task], progress: &'a mut P) -> Self {
+        let mut writer = Writer {
+            file,
+            progress,
+            on_lattice: plan.truths.iter().all(|t| t.model.input.is_lattice()),
+            finished: 0,
+            total: 0,
+        };
+        writer.total = tasks.iter().map(|t| writer.work(t.cell.n)).sum();
+        writer
+    }
+
+    fn work(&self, n: u64) -> u64 {
+        if self.on_lattice { 1 } else { n }
+    }
+
+    fn append(&mut self, row: Row) -> Result<()> {
+        self.finished += self.work(row.n);
+        (self.progress)(self.finished, self.total, &row);
+        self.file.append(row)
+    }
+}
+
+/// A replicate per task; passes on `cuda`, if given.
+fn on_processor<P: FnMut(u64, u64, &Row)>(
     plan: &Plan,
-    file: &mut RowFile,
+    cuda: Option<&Cuda>,
     pool: &rayon::ThreadPool,
     tasks: &[Task],
-    progress: &mut impl FnMut(u64, u64, &Row),
+    writer: &mut Writer<P>,
 ) -> Result<()> {
-    // Samples on a lattice are all the same work.
-    let on_lattice = plan.truths.iter().all(|t| t.model.input.is_lattice());
-    let work = |n: u64| if on_lattice { 1 } else { n };
-    let total: u64 = tasks.iter().map(|t| work(t.cell.n)).sum();
-    let mut finished = 0;
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             pool.install(|| {
                 // A failed send means that the writer gave up: stop early.
                 let _ = tasks.par_iter().try_for_each_with(sender, |sender, task| {
-                    sender
-                        .send(replicate(plan, task.cell, task.replicate))
-                        .map_err(|_| ())
+                    let row = match cuda {
+                        None => replicate(plan, task.cell, task.replicate),
+                        Some(cuda) => {
+                            super::batch::replicate(plan, task.cell, task.replicate, cuda)
+                        }
+                    };
+                    sender.send(row).map_err(|_| ())
                 });
             });
         });
         for row in receiver {
-            let row = row?;
-            finished += work(row.n);
-            progress(finished, total, &row);
-            file.append(row)?;
+            writer.append(row?)?;
         }
         Ok(())
     })
 }
 
-/// One replicate with all that led to its row, for `replay`.
-#[derive(Debug)]
-pub struct Replay {
-    /// The row.
-    pub row: Row,
-    /// Every start's outcome.
-    pub outcomes: MultiStart,
-}
-
-/// Computes the row of one replicate.
-///
-/// # Errors
-/// As [`replay`].
-pub fn replicate(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Row> {
-    Ok(replay(plan, cell, replicate)?.row)
-}
-
-/// Computes one replicate and keeps every start's outcome.
-///
-/// # Errors
-/// [`Error::Value`] if a start does not fit the study; how a fit ends is in the
-/// row, never an error.
-pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
-    let clock = Instant::now();
-    let study = &plan.study;
-    let truth = &plan.truths[cell.truth];
-    let stream = |name: &str, purpose: Purpose| Stream::named(study.seed, name, replicate, purpose);
-    let data = stream(&cell.data_name, Purpose::Data);
-    let start = |k: usize| stream(&cell.name, Purpose::Start(k as u32));
-    let estimated = estimate(truth, cell, &data, start)?;
-    let row = row_of(plan, cell, replicate, &estimated, clock)?;
-    Ok(Replay {
-        row,
-        outcomes: estimated.outcomes,
-    })
-}
-
-fn row_of(
+/// Cells that the device fits as a whole go there in batches; of the others it runs
+/// the passes.
+fn on_gpu<P: FnMut(u64, u64, &Row)>(
     plan: &Plan,
-    cell: &Cell,
-    replicate: u64,
-    estimated: &Estimated,
-    clock: Instant,
-) -> Result<Row> {
-    let Estimated { data, outcomes, .. } = estimated;
-    let study = &plan.study;
-    let truth = &plan.truths[cell.truth];
-    let best = outcomes.best();
-    let starts: Vec<String> = cell
-        .starts
-        .iter()
-        .zip(&outcomes.outcomes)
-        .map(|(start, o)| {
-            let passes = o.effort.rows as f64 / data.len() as f64;
-            StartOutcome {
-                name: &start.name(),
-                log_likelihood: o.log_likelihood,
-                stop: o.stop.name(),
-                passes,
-            }
-            .to_string()
-        })
-        .collect();
-    let on_bound: Vec<String> = best.on_bound.iter().map(ToString::to_string).collect();
-    let detail = best.stop.to_string();
-    let work: usize = outcomes.outcomes.iter().map(|o| o.effort.rows).sum();
-    let usable = best.log_likelihood.is_finite();
-    let fitted = if usable {
-        aligned(&best.parameters, &truth.own.parameters).unwrap_or_else(|| best.parameters.clone())
-    } else {
-        best.parameters.clone()
-    };
-    let losses = if usable {
-        losses(study, truth, &fitted)?
-    } else {
-        vec![f64::NAN; study.losses.len()]
-    };
-    let parameters = match study.record_parameters {
-        true => fitted.layout().pack(&fitted),
-        false => Vec::new(),
-    };
-    let standard_errors = study
-        .record_standard_errors
-        .then(|| standard_errors(&fitted, estimated, &truth.bounds))
-        .transpose()?;
-    Ok(Row {
-        study: plan.hash.clone(),
-        cell: cell.name.clone(),
-        replicate,
-        n: cell.n,
-        stop: best.stop.name().to_string(),
-        converged: is_success(truth, &best.stop),
-        detail: if detail == best.stop.name() {
-            String::new()
-        } else {
-            detail
-        },
-        starts: starts.join("; "),
-        em: best.effort.em,
-        gradient: best.effort.gradient,
-        newton: best.effort.newton,
-        passes: work as f64 / data.len() as f64,
-        scaled_score: best.scaled_score,
-        on_bound: on_bound.join(" "),
-        log_likelihood: best.log_likelihood,
-        log_likelihood_truth: estimated.log_likelihood_truth,
-        losses,
-        information_distance: truth.regularity.information_distance(&fitted, cell.n),
-        parameters,
-        standard_errors,
-        seconds: clock.elapsed().as_secs_f64(),
-    })
-}
-
-/// Square roots of the diagonal of the inverse observed information, over the
-/// coordinates that are neither fixed nor on the boundary; NaN for the others, and
-/// for all where the information is not positive definite. The information is that
-/// of what the estimator saw: of labels too, where it was told them.
-fn standard_errors(
-    fitted: &Parameters,
-    estimated: &Estimated,
-    bounds: &Bounds,
-) -> Result<Vec<f64>> {
-    let packed = fitted.layout().pack(fitted);
-    let data = &estimated.data;
-    let derivatives = match &estimated.labels {
-        Some(labels) => {
-            Labelled::new(data, labels, fitted.experts.len())?.derivatives(fitted, data)
+    cuda: &Cuda,
+    pool: &rayon::ThreadPool,
+    tasks: Vec<Task>,
+    writer: &mut Writer<P>,
+) -> Result<()> {
+    let (batched, single): (Vec<Task>, Vec<Task>) =
+        tasks.into_iter().partition(|t| takes(plan, t.cell));
+    let mut cells: Vec<(&Cell, Vec<u64>)> = Vec::new();
+    for task in &batched {
+        match cells
+            .iter_mut()
+            .find(|(cell, _)| cell.name == task.cell.name)
+        {
+            Some((_, replicates)) => replicates.push(task.replicate),
+            None => cells.push((task.cell, vec![task.replicate])),
         }
-        None => Cpu::new().derivatives(fitted, data),
-    };
-    let information = -derivatives.hessian;
-    let free = |j: &usize| !bounds.is_pinned(*j) && !bounds.is_at_bound(&packed, *j);
-    let free: Vec<usize> = (0..packed.len()).filter(free).collect();
-    let variances = inverse_diagonal(&information, &free);
-    Ok(variances.into_iter().map(f64::sqrt).collect())
-}
-
-/// The study's losses of one fit.
-fn losses(study: &Study, truth: &PlannedTruth, fitted: &Parameters) -> Result<Vec<f64>> {
-    let wanted = match study.losses.contains(&Loss::TvMean) {
-        true => Wanted::All,
-        false => Wanted::Smooth,
-    };
-    let distance: Option<DensityDistance> = study
-        .losses
-        .iter()
-        .any(|loss| loss.is_of_density())
-        .then(|| density_distance(&truth.model, fitted, wanted, EFFORT))
-        .transpose()?;
-    study
-        .losses
-        .iter()
-        .map(|loss| match (loss, &distance) {
-            (Loss::HellingerMean, Some(d)) => Ok(d.hellinger.value),
-            (Loss::HellingerSqMean, Some(d)) => Ok(d.hellinger_sq.value),
-            (Loss::TvMean, Some(d)) => Ok(d.total_variation.value),
-            (Loss::KlMean, Some(d)) => Ok(d.kullback_leibler.value),
-            (Loss::Selection, _) => selection_error(fitted, &truth.own),
-            (Loss::Cell(quantity, expert), _) => Ok(cell_error(
-                *quantity,
-                *expert,
-                fitted,
-                &truth.own.parameters,
-            )),
-            (loss, _) => {
-                let voronoi = loss
-                    .voronoi(truth.own.parameters.gate.kind)
-                    .expect("what is left are Voronoi losses");
-                voronoi_loss(voronoi, fitted, &truth.own)
-            }
-        })
-        .collect()
+    }
+    for (cell, replicates) in cells {
+        batch_rows(plan, cell, &replicates, cuda, pool, |row| {
+            writer.append(row)
+        })?;
+    }
+    on_processor(plan, Some(cuda), pool, &single, writer)
 }

@@ -13,6 +13,7 @@
 //! program runs. `docs/gpu.md` says what runs where, to which accuracy, and what has
 //! been run on real hardware.
 
+mod ascent;
 mod cache;
 mod choice;
 mod device;
@@ -26,16 +27,19 @@ mod nvrtc;
 mod outputs;
 mod passes;
 mod program;
+mod replicates;
 mod sample;
 mod samples;
 mod structure;
 
+pub use ascent::{Ascended, AscentOptions, ExpectationRule, GainUnit, Halt, NewtonRule, PastJumps};
 pub use choice::{DeviceChoice, DeviceDescription};
 pub use device::Memory;
 pub use divergence::{Comparer, SmoothDivergences, Steps};
 pub use emulated::Order;
 pub use passes::Compilation;
 pub use program::Precision;
+pub use replicates::{BoxBounds, Replicates, Sampling};
 
 use super::{Backend, Derivatives, EmStatistics};
 use crate::error::{Error, Result};
@@ -67,6 +71,31 @@ pub fn devices() -> Result<Vec<DeviceDescription>> {
 #[cfg(not(feature = "cuda"))]
 pub fn devices() -> Result<Vec<DeviceDescription>> {
     Err(Error::device("cuda", "built without the feature `cuda`"))
+}
+
+/// What a choice of device leads to.
+#[derive(Debug)]
+pub enum Opened {
+    /// The processor, and why no GPU is used if one was wanted.
+    Processor(Option<Error>),
+    /// A GPU, or the emulated one.
+    Gpu(Cuda),
+}
+
+/// Opens the device that was chosen.
+///
+/// # Errors
+/// [`Error::Device`] if a GPU was asked for and cannot be used.
+pub fn open(choice: DeviceChoice) -> Result<Opened> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Opened::Processor(None)),
+        DeviceChoice::Cuda(ordinal) => Cuda::open(ordinal).map(Opened::Gpu),
+        DeviceChoice::Emulated => Cuda::emulated(Emulation::default()).map(Opened::Gpu),
+        DeviceChoice::Auto => Ok(match Cuda::open(0) {
+            Ok(cuda) => Opened::Gpu(cuda),
+            Err(error) => Opened::Processor(Some(error)),
+        }),
+    }
 }
 
 /// A GPU, or what stands in for one.

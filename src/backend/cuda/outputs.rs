@@ -17,6 +17,7 @@
 //! | expectation | log-likelihood; of each expert responsibility, squares, score (m), moment (m), curvature (m, m), Gram matrix (m, m); gate score (G), gate information (G, G) |
 
 use super::super::{Derivatives, EmStatistics, ExpertStatistics};
+use super::ascent::{Decoding, expert_offsets, gate_coordinates};
 use crate::model::{ExpertGate, Layout, Parameters};
 use ndarray::{Array1, Array2};
 
@@ -53,9 +54,8 @@ pub(super) struct Plan {
     pub monomials: usize,
     /// Column and monomial of each output: column + 2^16 monomial.
     pub outputs: Vec<u32>,
-    /// Shape: length of the decoded vector + 1.
-    pub gather_starts: Vec<u32>,
-    pub gather_terms: Vec<u32>,
+    /// How the decoded vector is read off the outputs.
+    pub decoding: Decoding,
 }
 
 /// What the log-density is differentiated in (`pass.cu`), with the packed
@@ -188,20 +188,23 @@ impl Builder {
     }
 
     fn finish(self, operation: Operation) -> Plan {
-        let mut gather_starts = vec![0];
-        let mut gather_terms = Vec::new();
-        for terms in self.places {
-            gather_terms.extend(terms);
-            gather_starts.push(gather_terms.len() as u32);
+        let mut starts = vec![0];
+        let mut terms = Vec::new();
+        for own in self.places {
+            terms.extend(own);
+            starts.push(terms.len() as u32);
         }
         let monomials = self.outputs.iter().map(|o| (o >> 16) as usize + 1).max();
         Plan {
             operation,
             columns: self.columns,
             monomials: monomials.unwrap_or(1),
+            decoding: Decoding {
+                outputs: self.outputs.len(),
+                starts,
+                terms,
+            },
             outputs: self.outputs,
-            gather_starts,
-            gather_terms,
         }
     }
 }
@@ -221,23 +224,10 @@ fn product(d: usize, a: usize, b: usize) -> usize {
     a * (d + 1) - a * a.saturating_sub(1) / 2 + (b - a)
 }
 
-/// Where the statistics of each expert, then of the gate, begin in the decoded
-/// vector of an expectation, and its length. Shape: K + 2.
-pub(super) fn expectation_offsets(parameters: &Parameters) -> Vec<usize> {
-    let mut offsets = vec![1];
-    for expert in &parameters.experts {
-        let m = expert.mean_length();
-        offsets.push(offsets[offsets.len() - 1] + 2 + 2 * m + 2 * m * m);
-    }
+/// Length of the decoded vector of an expectation.
+fn expectation_length(parameters: &Parameters) -> usize {
     let gates = gate_coordinates(parameters, &parameters.layout());
-    offsets.push(offsets[offsets.len() - 1] + gates + gates * gates);
-    offsets
-}
-
-/// Number of packed coordinates of the gate: the last ones.
-fn gate_coordinates(parameters: &Parameters, layout: &Layout) -> usize {
-    let first = (0..parameters.experts.len()).find_map(|i| layout.gate_offset(i));
-    first.map_or(0, |first| layout.len() - first)
+    expert_offsets(parameters)[parameters.experts.len()] + gates + gates * gates
 }
 
 impl Plan {
@@ -251,10 +241,7 @@ impl Plan {
             Operation::Gradient => Builder::new(d, 1 + size),
             Operation::Derivatives => Builder::new(d, 1 + size + size * size),
             Operation::Outer => Builder::new(d, 1 + size * size),
-            Operation::Expectation => {
-                let offsets = expectation_offsets(parameters);
-                Builder::new(d, offsets[offsets.len() - 1])
-            }
+            Operation::Expectation => Builder::new(d, expectation_length(parameters)),
         };
         builder.scalar(0);
         match operation {
@@ -285,22 +272,22 @@ impl Plan {
 
     /// Length of the decoded vector.
     pub fn length(&self) -> usize {
-        self.gather_starts.len() - 1
+        self.decoding.starts.len() - 1
     }
 
     /// The decoded vector.
     pub fn decode(&self, outputs: &[f64]) -> Vec<f64> {
         let sum = |range: &[u32]| {
-            let terms = &self.gather_terms[range[0] as usize..range[1] as usize];
+            let terms = &self.decoding.terms[range[0] as usize..range[1] as usize];
             terms.iter().map(|&t| outputs[t as usize]).sum()
         };
-        self.gather_starts.windows(2).map(sum).collect()
+        self.decoding.starts.windows(2).map(sum).collect()
     }
 }
 
 /// Columns in the order of `put_expectation`.
 fn expectation(builder: &mut Builder, parameters: &Parameters, drivers: &[Driver]) {
-    let offsets = expectation_offsets(parameters);
+    let offsets = expert_offsets(parameters);
     for (i, expert) in parameters.experts.iter().enumerate() {
         let m = expert.mean_length();
         let own = |u: &&Driver| u.expert == i && matches!(u.part, Part::Predictor | Part::Scale);
@@ -371,7 +358,7 @@ fn matrix(entries: &[f64], size: usize) -> Array2<f64> {
 
 /// A decoded vector of [`Operation::Expectation`].
 pub(super) fn statistics(decoded: &[f64], parameters: &Parameters) -> EmStatistics {
-    let offsets = expectation_offsets(parameters);
+    let offsets = expert_offsets(parameters);
     let expert = |i: usize| {
         let m = parameters.experts[i].mean_length();
         let own = &decoded[offsets[i]..offsets[i + 1]];
@@ -386,7 +373,7 @@ pub(super) fn statistics(decoded: &[f64], parameters: &Parameters) -> EmStatisti
         }
     };
     let count = parameters.experts.len();
-    let gate = &decoded[offsets[count]..offsets[count + 1]];
+    let gate = &decoded[offsets[count]..];
     let gates = gate_coordinates(parameters, &parameters.layout());
     EmStatistics {
         log_likelihood: decoded[0],

@@ -356,11 +356,13 @@ __device__ __forceinline__ void pass(const PassArguments& arguments, double* mem
         }
         real* monomial = tile + columns * stride + row;
         int next = 0;
+#pragma unroll
         for (int a = -1; a < d; ++a) {
+#pragma unroll
           for (int b = a; b < d; ++b) {
-            if (next >= (int)arguments.monomial_count) break;
             real left = a < 0 ? (real)1 : x[a], right = b < 0 ? (real)1 : x[b];
-            monomial[(next++) * stride] = left * right;
+            if (next < (int)arguments.monomial_count) monomial[next * stride] = left * right;
+            ++next;
           }
         }
       }

@@ -119,9 +119,6 @@ struct TotalArguments {
 pub(super) struct Prepared {
     pub plan: Plan,
     outputs: Buffer<u32>,
-    /// The gather table of the plan, for kernels that decode.
-    pub gather_starts: Buffer<u32>,
-    pub gather_terms: Buffer<u32>,
     tile_rows: usize,
     shared: usize,
 }
@@ -138,17 +135,17 @@ pub(super) struct Fits<'a> {
     pub samples: &'a Samples,
     /// Leading rows that are used of each sample.
     pub row_count: usize,
-    /// Shape: fits, table length.
-    pub tables: &'a Buffer<f64>,
-    /// The sample of each fit.
-    pub sample_of: &'a Buffer<u32>,
-    /// Fits to work on, and how many of them: one number.
-    pub active: &'a Buffer<u32>,
-    pub active_count: &'a Buffer<u32>,
+    /// f64. Shape: fits, table length.
+    pub tables: Address,
+    /// The sample of each fit (u32).
+    pub sample_of: Address,
+    /// Fits to work on, and how many of them: one number (u32).
+    pub active: Address,
+    pub active_count: Address,
     /// At least that number.
     pub slots: usize,
-    /// What each fit wants next, and the code of this operation; all if `None`.
-    pub wanted: Option<(&'a Buffer<u32>, u32)>,
+    /// What each fit wants next (u32), and the code of this operation; all if `None`.
+    pub wanted: Option<(Address, u32)>,
 }
 
 /// Passes for mixtures of one structure.
@@ -198,10 +195,6 @@ impl Passes {
         })
     }
 
-    pub fn structure(&self) -> Structure {
-        self.structure
-    }
-
     /// The plan of an operation, its tables on the device, its tile.
     ///
     /// # Errors
@@ -215,8 +208,6 @@ impl Passes {
         let (tile_rows, shared) = self.tile(&plan)?;
         let prepared = Arc::new(Prepared {
             outputs: self.device.upload(&plan.outputs)?,
-            gather_starts: self.device.upload(&plan.gather_starts)?,
-            gather_terms: self.device.upload(&plan.gather_terms)?,
             plan,
             tile_rows,
             shared,
@@ -273,7 +264,7 @@ impl Passes {
         prepared: &Prepared,
         fits: &Fits,
         partial: &Buffer<f64>,
-        totals: &Buffer<f64>,
+        totals: Address,
     ) -> Result<()> {
         let (chunk_rows, chunks) = chunking(fits.row_count);
         let outputs = prepared.plan.outputs.len() as u32;
@@ -282,16 +273,16 @@ impl Passes {
             "partial sums have no room"
         );
         let (wanted, wanted_code) = match fits.wanted {
-            Some((wanted, code)) => (wanted.address(), code),
+            Some(wanted) => wanted,
             None => (Address(0), 0),
         };
         let pass = PassArguments {
             structure: self.structure,
             rows: fits.samples.rows,
-            tables: fits.tables.address(),
-            samples: fits.sample_of.address(),
-            active: fits.active.address(),
-            active_count: fits.active_count.address(),
+            tables: fits.tables,
+            samples: fits.sample_of,
+            active: fits.active,
+            active_count: fits.active_count,
             wanted,
             outputs: prepared.outputs.address(),
             partial: partial.address(),
@@ -315,10 +306,10 @@ impl Passes {
         self.device.launch(&self.program, kernel, shape, &pass)?;
         let total = TotalArguments {
             partial: partial.address(),
-            active: fits.active.address(),
-            active_count: fits.active_count.address(),
+            active: fits.active,
+            active_count: fits.active_count,
             wanted,
-            totals: totals.address(),
+            totals,
             chunks: chunks as u32,
             output_count: outputs,
             wanted_code,
@@ -368,14 +359,14 @@ impl Passes {
             let fits = Fits {
                 samples,
                 row_count,
-                tables: &tables,
-                sample_of: &sample_of,
-                active: &active,
-                active_count: &active_count,
+                tables: tables.address(),
+                sample_of: sample_of.address(),
+                active: active.address(),
+                active_count: active_count.address(),
                 slots: of.len(),
                 wanted: None,
             };
-            self.launch(&prepared, &fits, &partial, &totals)?;
+            self.launch(&prepared, &fits, &partial, totals.address())?;
             let totals = totals.all()?;
             decoded.extend(totals.chunks(outputs).map(|t| prepared.plan.decode(t)));
         }

@@ -1,6 +1,7 @@
 //! What a user can type.
 
 use clap::{Args, Parser, Subcommand};
+use smoe_lab::backend::cuda::DeviceChoice;
 use std::path::PathBuf;
 
 /// Measure how fast competition-gated mixtures of experts are learnt.
@@ -119,6 +120,10 @@ pub struct Run {
     /// Unless given, a Slurm array or an indexed Kubernetes job decides
     #[arg(long, value_name = "I/M")]
     pub shard: Option<String>,
+    /// What fits: `cpu` (rows have the same bits everywhere), `cuda`, `cuda:1`, or `auto`: a GPU if
+    /// there is one. Rows of a GPU agree with the processor's to the certificate of their fits
+    #[arg(long, value_name = "auto|cpu|cuda[:I]", default_value = "cpu")]
+    pub device: DeviceChoice,
     /// Folder that gets STUDY/rows.csv, plots and page
     #[arg(long, default_value = "results")]
     pub out: PathBuf,

@@ -5,11 +5,13 @@ use crate::inverse::{self, Size};
 use crate::judged::Judged;
 use crate::output::{Progress, print};
 use crate::shard;
+use smoe_lab::backend::cuda::{self, DeviceChoice, Opened};
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::error::{Error, Result};
 use smoe_lab::model::draw_sample;
 use smoe_lab::report::{self, Environment, IndexEntry};
 use smoe_lab::rng::{Purpose, Stream};
+use smoe_lab::sim::batch::Engine;
 use smoe_lab::sim::column::Loss;
 use smoe_lab::sim::row::{RowFile, read_rows};
 use smoe_lab::sim::run::{self, Request};
@@ -39,6 +41,7 @@ pub fn headline() -> Result<bool> {
         only: None,
         smoke: false,
         shard: None,
+        device: DeviceChoice::Cpu,
         out: PathBuf::from(RESULTS),
     })
 }
@@ -123,6 +126,7 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
 pub fn run(request: &Run) -> Result<bool> {
     let shard = shard::chosen(request.shard.as_deref())?;
     let plans = plans(&request.study)?;
+    let engine = engine(request.device)?;
     // Cells and shards belong to Monte Carlo.
     let designs = match request.only.is_none() && shard.is_none() {
         true => inverse::designs(&request.study)?,
@@ -130,7 +134,7 @@ pub fn run(request: &Run) -> Result<bool> {
     };
     let mut holds = true;
     for plan in &plans {
-        holds &= run_one(plan, request, shard)?;
+        holds &= run_one(plan, request, shard, &engine)?;
     }
     let size = Size::of(request.smoke);
     for design in designs {
@@ -144,7 +148,23 @@ pub fn run(request: &Run) -> Result<bool> {
     Ok(holds)
 }
 
-fn run_one(plan: &Plan, arguments: &Run, shard: Option<Shard>) -> Result<bool> {
+/// The device that was chosen; says so if it is not the one that was hoped for.
+fn engine(choice: DeviceChoice) -> Result<Engine> {
+    match cuda::open(choice)? {
+        Opened::Gpu(cuda) => {
+            eprintln!("rate_sweep: fits run on {}", cuda.description());
+            Ok(Engine::Gpu(cuda))
+        }
+        Opened::Processor(reason) => {
+            if let Some(reason) = reason {
+                eprintln!("rate_sweep: fits run on the processor; {reason}");
+            }
+            Ok(Engine::Processor)
+        }
+    }
+}
+
+fn run_one(plan: &Plan, arguments: &Run, shard: Option<Shard>, engine: &Engine) -> Result<bool> {
     let folder = arguments.out.join(&plan.study.name);
     let request = Request {
         jobs: arguments.jobs.map(usize::from),
@@ -158,7 +178,7 @@ fn run_one(plan: &Plan, arguments: &Run, shard: Option<Shard>) -> Result<bool> {
     let mut progress = Progress::new(rows_left(plan, &file.rows, &request));
     let started = SystemTime::now();
     let before = file.rows.len();
-    run::run(plan, &mut file, &request, |done, total, row| {
+    run::run_on(engine, plan, &mut file, &request, |done, total, row| {
         progress.row(done, total, row);
     })?;
     progress.finish();
@@ -169,7 +189,11 @@ fn run_one(plan: &Plan, arguments: &Run, shard: Option<Shard>) -> Result<bool> {
     }
     let threads = request.jobs.unwrap_or_else(cores);
     let environment = if computed > 0 {
-        Environment::capture(&plan.hash, threads, started)
+        let environment = Environment::capture(&plan.hash, threads, started);
+        match engine {
+            Engine::Processor => environment,
+            Engine::Gpu(cuda) => environment.on_device(cuda.description()),
+        }
     } else {
         Environment::read_or_capture(&folder, &plan.hash, threads, started)?
     };

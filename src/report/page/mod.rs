@@ -101,7 +101,7 @@ fn headline(plan: &Plan, summary: &Summary) -> String {
 
 pub(in crate::report) fn environment_list(environment: &Environment) -> String {
     let unknown = || "not recorded".to_string();
-    let pairs = [
+    let mut pairs = vec![
         ("Version", format!("smoe-lab {}", environment.version)),
         (
             "Compiler",
@@ -117,7 +117,14 @@ pub(in crate::report) fn environment_list(environment: &Environment) -> String {
         ("Duration", seconds(environment.seconds)),
         ("Study hash", environment.study.clone()),
     ];
-    definitions(&pairs.map(|(term, text)| (term.to_string(), text)))
+    if let Some(device) = &environment.device {
+        pairs.insert(4, ("Device", device.clone()));
+    }
+    let pairs: Vec<(String, String)> = pairs
+        .into_iter()
+        .map(|(term, text)| (term.to_string(), text))
+        .collect();
+    definitions(&pairs)
 }
 
 fn reproduce(plan: &Plan, rows: &[Row]) -> String {

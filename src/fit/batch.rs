@@ -1,0 +1,308 @@
+//! The estimator on a GPU, for many samples at once.
+//!
+//! The same steps as [`super::multistart::fit`], each for all samples and starts
+//! together:
+//!
+//! ```text
+//! starts                    on the host, from the leading rows (starts look at few)
+//! method, polish: pilot     on the device, of every start on every sample
+//! polish: all rows          on the device, of every distinct pilot maximum
+//! what is left              on the host: kinks, near-equal experts, jumps
+//! ```
+//!
+//! The device knows straight Newton steps ([`crate::backend::cuda`]). A fit that it
+//! cannot certify goes on from where the device left it, with all that
+//! [`super::newton`] and [`super::boundary`] know, on a copy of the sample that the
+//! caller makes on the host. So a fit ends for the same reasons on either device; the
+//! numbers agree to the certificate, not to the last bit.
+
+use super::boundary::search;
+use super::bounds::Bounds;
+use super::em::{GainMeasure, GateStep};
+use super::multistart::{Method, MultiStart, Options, Polish, same_maximum};
+use super::newton::{NewtonOptions, polish};
+use super::outcome::{Effort, Outcome, Stop};
+use super::start::{Start, StartContext};
+use crate::backend::Cpu;
+use crate::backend::cuda::{
+    Ascended, AscentOptions, BoxBounds, Cuda, ExpectationRule, GainUnit, Halt, NewtonRule,
+    PastJumps, Replicates, Sampling,
+};
+use crate::error::Result;
+use crate::model::{Data, Parameters};
+use crate::rng::Stream;
+use rayon::prelude::*;
+
+/// Newton steps on the device before the host takes over: ten times what a smooth
+/// fit needs. Near-equal experts need curved steps, which the host knows.
+const MOST_STEPS: usize = 60;
+
+/// Samples to fit, and to what.
+pub struct Batch<'a> {
+    /// The device.
+    pub cuda: &'a Cuda,
+    /// The samples on it.
+    pub replicates: &'a Replicates,
+    /// The structure to fit; its values are not used.
+    pub template: &'a Parameters,
+    /// The truth, where it is known.
+    pub truth: Option<&'a Parameters>,
+    /// The parameter set.
+    pub bounds: &'a Bounds,
+    /// n of each sample, counts included.
+    pub sample_size: f64,
+    /// The estimator; see [`Batch::takes`].
+    pub options: &'a Options,
+    /// The leading rows of a sample, on the host: (sample, rows).
+    pub head: &'a (dyn Fn(usize, usize) -> Data + Sync),
+}
+
+/// A fit under way: which sample and start, and how far it came.
+struct Fit {
+    sample: usize,
+    outcome: Outcome,
+}
+
+impl Batch<'_> {
+    /// True if the device can run an estimator: EM with one gate step per iteration,
+    /// or nothing, then the polish.
+    pub fn takes(options: &Options) -> bool {
+        let by_em = options.method == Method::Em;
+        by_em
+            && options.gate_step == GateStep::OneStep
+            && matches!(options.polish, Polish::Newton(_))
+    }
+
+    /// Fits every sample from every start; `stream(s, k)` is that of start k on
+    /// sample s. Outcomes in the order of samples.
+    ///
+    /// # Errors
+    /// As [`Start::parameters`]; [`crate::error::Error::OutOfMemory`],
+    /// [`crate::error::Error::Device`].
+    ///
+    /// # Panics
+    /// Unless [`Batch::takes`] the options.
+    pub fn fit(
+        &self,
+        starts: &[Start],
+        stream: impl Fn(usize, usize) -> Stream + Sync,
+    ) -> Result<Vec<MultiStart>> {
+        let Polish::Newton(newton) = self.options.polish else {
+            panic!("the device runs estimators with a polish only");
+        };
+        let rows = self.replicates.rows();
+        let pilot = self.options.pilot_rows.filter(|&pilot| pilot < rows);
+        let pilot = pilot.filter(|_| !self.replicates.is_counted());
+        let first_rows = pilot.unwrap_or(rows);
+        let from = self.starting_points(starts, &stream, first_rows)?;
+        let first = self.climb(from, first_rows, newton, WithMethod::Yes)?;
+        let outcomes = match pilot {
+            None => first,
+            Some(_) => self.polish_distinct(first, starts.len(), newton)?,
+        };
+        let mut outcomes = outcomes.into_iter().map(|fit| fit.outcome);
+        Ok((0..self.replicates.count())
+            .map(|_| MultiStart::new(outcomes.by_ref().take(starts.len()).collect()))
+            .collect())
+    }
+
+    /// Every start on every sample.
+    fn starting_points(
+        &self,
+        starts: &[Start],
+        stream: &(impl Fn(usize, usize) -> Stream + Sync),
+        rows: usize,
+    ) -> Result<Vec<(usize, Parameters)>> {
+        let of_sample = |sample: usize| -> Result<Vec<(usize, Parameters)>> {
+            let data = (self.head)(sample, rows);
+            let context = StartContext {
+                template: self.template,
+                truth: self.truth,
+                data: &data,
+                bounds: self.bounds,
+            };
+            let one = |(k, start): (usize, &Start)| {
+                Ok((sample, start.parameters(context, &stream(sample, k))?))
+            };
+            starts.iter().enumerate().map(one).collect()
+        };
+        let all: Result<Vec<Vec<_>>> = (0..self.replicates.count())
+            .into_par_iter()
+            .map(of_sample)
+            .collect();
+        Ok(all?.into_iter().flatten().collect())
+    }
+
+    /// Climbs on the leading `rows` rows; what the device cannot finish, the host
+    /// does.
+    fn climb(
+        &self,
+        from: Vec<(usize, Parameters)>,
+        rows: usize,
+        newton: NewtonOptions,
+        method: WithMethod,
+    ) -> Result<Vec<Fit>> {
+        let layout = self.template.layout();
+        let sample_size = match self.replicates.is_counted() {
+            true => self.sample_size,
+            false => rows as f64,
+        };
+        let options = ascent_options(self.options, method, sample_size);
+        let starts: Vec<(usize, Vec<f64>)> = from
+            .iter()
+            .map(|(sample, parameters)| (*sample, layout.pack(parameters)))
+            .collect();
+        let ends = self.cuda.ascend(
+            self.replicates,
+            rows,
+            self.template,
+            BoxBounds {
+                low: &self.bounds.low,
+                high: &self.bounds.high,
+            },
+            &starts,
+            &options,
+        )?;
+        let fits = from.into_iter().zip(ends).collect::<Vec<_>>();
+        Ok(fits
+            .into_par_iter()
+            .map(|((sample, _), end)| Fit {
+                sample,
+                outcome: self.finished(sample, rows, newton, self.outcome(end, rows)),
+            })
+            .collect())
+    }
+
+    fn outcome(&self, end: Ascended, rows: usize) -> Outcome {
+        let layout = self.template.layout();
+        Outcome {
+            parameters: layout.unpack(self.template, &end.packed),
+            log_likelihood: end.log_likelihood,
+            stop: end.halt.into(),
+            scaled_score: end.scaled_score,
+            on_bound: self.bounds.at_bound(&layout, &end.packed),
+            effort: Effort {
+                em: end.em,
+                gradient: 0,
+                newton: end.newton,
+                rows: end.passes * rows,
+            },
+        }
+    }
+
+    /// The outcome itself if there is nothing left to do; else where the host's
+    /// polish, and the search along boundaries, lead from there.
+    fn finished(&self, sample: usize, rows: usize, newton: NewtonOptions, end: Outcome) -> Outcome {
+        let hopeless = matches!(end.stop, Stop::NonFinite { .. } | Stop::Singular { .. });
+        if hopeless || (end.stop.is_converged() && !self.template.is_sparse()) {
+            return end;
+        }
+        let data = (self.head)(sample, rows);
+        let backend = Cpu::new();
+        let polished = polish(&backend, &data, &end.parameters, self.bounds, newton);
+        let mut outcome = search(&backend, &data, self.bounds, newton, polished);
+        outcome.effort += end.effort;
+        outcome
+    }
+
+    /// Polishes pilot outcomes on all rows, each distinct maximum of a sample once.
+    fn polish_distinct(
+        &self,
+        pilots: Vec<Fit>,
+        starts: usize,
+        newton: NewtonOptions,
+    ) -> Result<Vec<Fit>> {
+        // The first fit of the same sample that reached the same maximum.
+        let twin = |k: usize| {
+            let first = k - k % starts;
+            (first..k).find(|&j| same_maximum(&pilots[j].outcome, &pilots[k].outcome))
+        };
+        let twins: Vec<Option<usize>> = (0..pilots.len()).map(twin).collect();
+        let distinct = pilots.iter().zip(&twins).filter(|(_, twin)| twin.is_none());
+        let from = distinct
+            .map(|(fit, _)| (fit.sample, fit.outcome.parameters.clone()))
+            .collect();
+        let ends = self.climb(from, self.replicates.rows(), newton, WithMethod::No)?;
+        let mut ends = ends.into_iter();
+        let mut fits: Vec<Fit> = Vec::with_capacity(pilots.len());
+        for (pilot, twin) in pilots.into_iter().zip(twins) {
+            let mut outcome = match twin {
+                Some(j) => Outcome {
+                    effort: Effort::default(),
+                    ..fits[j].outcome.clone()
+                },
+                None => ends.next().expect("one end per distinct fit").outcome,
+            };
+            outcome.effort += pilot.outcome.effort;
+            fits.push(Fit {
+                sample: pilot.sample,
+                outcome,
+            });
+        }
+        Ok(fits)
+    }
+}
+
+/// The device's part of an estimator.
+fn ascent_options(options: &Options, method: WithMethod, sample_size: f64) -> AscentOptions {
+    let newton = match options.polish {
+        Polish::Newton(newton) => newton,
+        Polish::None => NewtonOptions::default(),
+    };
+    AscentOptions {
+        expectation: (method == WithMethod::Yes).then_some(ExpectationRule {
+            max_iterations: options.max_iterations,
+            gain: options.gain,
+            measure: match options.gain_measure {
+                GainMeasure::Total => GainUnit::Total,
+                GainMeasure::Relative => GainUnit::Relative,
+                GainMeasure::Mean => GainUnit::Mean,
+            },
+        }),
+        newton: Some(NewtonRule {
+            max_iterations: newton.max_iterations.min(MOST_STEPS),
+            scaled_score: newton.scaled_score,
+            gain: newton.gain,
+            past_jumps: PastJumps::Newton,
+        }),
+        sample_size,
+    }
+}
+
+/// How many samples of a cell fit into a device's memory with all their fits.
+///
+/// # Errors
+/// As [`Cuda::most_replicates`].
+pub fn most_samples(
+    cuda: &Cuda,
+    template: &Parameters,
+    sampling: Sampling,
+    rows: usize,
+    starts: usize,
+    options: &Options,
+) -> Result<usize> {
+    let options = ascent_options(options, WithMethod::Yes, rows as f64);
+    cuda.most_replicates(template, sampling, rows, starts, &options)
+}
+
+/// Whether EM goes before the polish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WithMethod {
+    Yes,
+    No,
+}
+
+impl From<Halt> for Stop {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Converged => Stop::Converged,
+            Halt::Saddle => Stop::Saddle,
+            Halt::NoAscent => Stop::NoAscent,
+            Halt::SmallGain => Stop::SmallGain,
+            Halt::MaxIterations => Stop::MaxIterations,
+            Halt::Singular { iteration } => Stop::Singular { iteration },
+            Halt::NonFinite { iteration } => Stop::NonFinite { iteration },
+            Halt::Decreased { iteration, size } => Stop::Decreased { iteration, size },
+        }
+    }
+}
