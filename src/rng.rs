@@ -61,6 +61,11 @@ impl Stream {
         }
     }
 
+    /// The Philox key, for generators elsewhere that give the same numbers.
+    pub(crate) fn key(&self) -> [u32; 2] {
+        self.key
+    }
+
     /// Two uniforms on the open interval (0, 1) at address (`sample`, `draw`).
     ///
     /// u = (m + 1/2) 2^-53 with m the top 53 bits of two output words, held away

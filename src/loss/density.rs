@@ -1,18 +1,11 @@
 //! Distances between conditional densities, averaged over the input.
 
-use super::divergence::{Divergence, Wanted, divergence};
-use crate::error::{Error, Result};
+use super::divergence::{Wanted, divergence};
+use super::evaluation::{Divergences, Pair, Request};
+use super::job::DistanceJob;
+use crate::error::Result;
 use crate::model::{InputLaw, Model, Parameters};
-use crate::num::quadrature::integrate;
-use crate::num::sum::mean_and_deviation;
-use crate::rng::{Purpose, Stream};
-
-/// Relative error aimed at by quadrature over a one-dimensional input.
-const TOLERANCE: f64 = 1e-10;
-/// Random shifts of the quasi-Monte-Carlo rule.
-const SHIFTS: usize = 16;
-/// Student's t with 15 degrees of freedom at two-sided level 1e-3.
-const STUDENT: f64 = 4.073;
+use rayon::prelude::*;
 
 /// A mean over the input and a bound on the numerical error of that mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,85 +64,58 @@ pub fn density_distance(
     wanted: Wanted,
     effort: Effort,
 ) -> Result<DensityDistance> {
-    if q.dimension() != p.input.dimension() {
-        return Err(Error::Dimension {
-            what: "input of the second model",
-            expected: p.input.dimension(),
-            got: q.dimension(),
-        });
-    }
-    let at = |x: &[f64]| {
-        let d = divergence(&p.parameters.conditional(x), &q.conditional(x), wanted);
-        as_integrands(&d)
-    };
-    let means = match &p.input {
-        InputLaw::Grid { points, .. } => exact_mean(points.iter().map(|x| at(x))),
-        law if law.dimension() == 0 => exact_mean(std::iter::once(at(&[]))),
-        law if law.dimension() == 1 => along_a_line(law, &p.parameters, q, at),
-        law => quasi_monte_carlo(law, at, effort),
-    };
-    let [hellinger, hellinger_sq, total_variation, kullback_leibler] = means;
-    let total_variation = match wanted {
-        Wanted::All => total_variation,
-        Wanted::Smooth => Mean {
-            value: f64::NAN,
-            error: f64::NAN,
-        },
-    };
-    Ok(DensityDistance {
-        hellinger,
-        hellinger_sq,
-        total_variation,
-        kullback_leibler,
-    })
-}
-
-/// h, h^2, V, KL; total variation that was not asked for counts as 0.
-fn as_integrands(d: &Divergence) -> [f64; 4] {
-    let variation = if d.total_variation.is_nan() {
-        0.0
-    } else {
-        d.total_variation
-    };
-    [
-        d.hellinger_sq.sqrt(),
-        d.hellinger_sq,
-        variation,
-        d.kullback_leibler,
-    ]
-}
-
-fn exact_mean(values: impl Iterator<Item = [f64; 4]>) -> [Mean; 4] {
-    let values: Vec<[f64; 4]> = values.collect();
-    std::array::from_fn(|m| {
-        let column: Vec<f64> = values.iter().map(|v| v[m]).collect();
-        let value = mean_and_deviation(&column).0;
-        Mean {
-            value,
-            error: f64::EPSILON * value.abs(),
+    let mut job = DistanceJob::new(p, q, wanted, effort)?;
+    loop {
+        if let Some(distance) = job.result() {
+            return Ok(distance);
         }
-    })
+        let at = |x: &[f64]| divergence(&p.parameters.conditional(x), &q.conditional(x), wanted);
+        let values: Vec<_> = job.wanted().map(at).collect();
+        job.supply(&values);
+    }
 }
 
-/// One-dimensional continuous input.
-fn along_a_line(
-    law: &InputLaw,
-    p: &Parameters,
-    q: &Parameters,
-    at: impl Fn(&[f64]) -> [f64; 4],
-) -> [Mean; 4] {
-    let breaks = breaks_along_a_line(law, &[p, q]);
-    let weight = input_density(law);
-    let integral = integrate(
-        |x| at(&[x]).map(|value| value * weight(x)),
-        &breaks,
-        TOLERANCE,
-        400,
-    );
-    std::array::from_fn(|m| Mean {
-        value: integral.value[m],
-        error: integral.error[m],
-    })
+/// [`density_distance`] of many pairs at once, the same numbers wherever
+/// `evaluator` gives the same divergences: each round evaluates what all unfinished
+/// pairs want next.
+///
+/// # Errors
+/// As [`density_distance`], and as the evaluator.
+pub fn density_distances(
+    pairs: &[(&Model, &Parameters)],
+    wanted: Wanted,
+    effort: Effort,
+    evaluator: &dyn Divergences,
+) -> Result<Vec<DensityDistance>> {
+    let jobs = pairs.par_iter();
+    let jobs: Vec<_> = jobs
+        .map(|(p, q)| DistanceJob::new(p, q, wanted, effort))
+        .collect();
+    let mut jobs = jobs.into_iter().collect::<Result<Vec<_>>>()?;
+    let pairs: Vec<Pair> = pairs
+        .iter()
+        .map(|(p, q)| Pair {
+            p: &p.parameters,
+            q,
+        })
+        .collect();
+    loop {
+        let each = jobs.iter().enumerate();
+        let requests: Vec<Request> = each
+            .flat_map(|(pair, job)| job.wanted().map(move |input| Request { pair, input }))
+            .collect();
+        if requests.is_empty() {
+            let results = jobs.iter().filter_map(DistanceJob::result);
+            return Ok(results.collect());
+        }
+        let values = evaluator.divergences(&pairs, &requests, wanted)?;
+        let mut rest = values.as_slice();
+        for job in jobs.iter_mut().filter(|job| job.result().is_none()) {
+            let (own, others) = rest.split_at(job.wanted().len());
+            job.supply(own);
+            rest = others;
+        }
+    }
 }
 
 /// Ends of the support of a one-dimensional continuous law and, between them,
@@ -249,54 +215,10 @@ fn selection_changes(parameters: &Parameters, low: f64, high: f64) -> Vec<f64> {
     changes
 }
 
-/// Randomly shifted Kronecker lattice, doubled until precise enough.
-fn quasi_monte_carlo(law: &InputLaw, at: impl Fn(&[f64]) -> [f64; 4], effort: Effort) -> [Mean; 4] {
-    let dimension = law.dimension();
-    let lattice = KroneckerLattice::new(dimension);
-    let stream = Stream::named(0, "density_distance", 0, Purpose::Quadrature);
-    let shifts: Vec<Vec<f64>> = (0..SHIFTS)
-        .map(|s| {
-            (0..dimension)
-                .map(|j| stream.uniform_pair(s as u64, j as u64)[0])
-                .collect()
-        })
-        .collect();
-    let mut sums = [[0.0; 4]; SHIFTS];
-    let mut x = vec![0.0; dimension];
-    let mut u = vec![0.0; dimension];
-    let mut done = 0;
-    let mut target = 64;
-    loop {
-        for (s, sum) in sums.iter_mut().enumerate() {
-            for k in done..target {
-                lattice.point(k, &shifts[s], &mut u);
-                law.at_uniforms(&u, &mut x);
-                let values = at(&x);
-                (0..4).for_each(|m| sum[m] += values[m]);
-            }
-        }
-        done = target;
-        let means: [Mean; 4] = std::array::from_fn(|m| {
-            let column: Vec<f64> = sums.iter().map(|s| s[m] / done as f64).collect();
-            let (value, deviation) = mean_and_deviation(&column);
-            Mean {
-                value,
-                error: STUDENT * deviation / (SHIFTS as f64).sqrt(),
-            }
-        });
-        let precise = means
-            .iter()
-            .all(|m| m.error <= effort.relative_error * m.value.abs());
-        if precise || done >= effort.max_points {
-            return means;
-        }
-        target = 2 * done;
-    }
-}
-
 /// Kronecker lattice of the generalised golden ratio: point k has coordinates
 /// frac(shift_j + k phi^-j) with phi^(d+1) = phi + 1, under the tent map, which
 /// makes the integrand periodic.
+#[derive(Clone, Debug)]
 pub struct KroneckerLattice {
     steps: Vec<f64>,
 }
@@ -319,5 +241,113 @@ impl KroneckerLattice {
             let fraction = (shift + k as f64 * step).fract();
             *u = 1.0 - (2.0 * fraction - 1.0).abs();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::evaluation::Processor;
+    use crate::model::{
+        Expert, ExpertGate, ExpertKind, Gate, GateKind, Response, Selection, VarianceStructure,
+        Weights,
+    };
+
+    fn mixture(d: usize, count: usize, top_k: Option<usize>, shift: f64) -> Parameters {
+        let expert = |i: usize| Expert {
+            kind: match i % 2 {
+                0 => ExpertKind::Linear,
+                _ => ExpertKind::Tanh,
+            },
+            slope: (0..d).map(|j| 1.0 - i as f64 + 0.5 * j as f64).collect(),
+            intercept: 0.4 * i as f64 - 0.3 + shift,
+            scale: (i % 2 == 1).then_some(1.5),
+            variance: 0.2 + 0.1 * i as f64,
+            gate: ExpertGate::None,
+        };
+        Parameters {
+            gate: Gate {
+                kind: GateKind::Competition {
+                    response: Response::Absolute,
+                    weights: Weights::Softmax,
+                    kappa: 1.0,
+                },
+                top_k,
+                selection: Selection::Score,
+            },
+            variance_structure: VarianceStructure::PerExpert,
+            experts: (0..count).map(expert).collect(),
+        }
+    }
+
+    /// Truths and fits of every kind of input and rule.
+    fn pairs() -> Vec<(Model, Parameters)> {
+        let uniform = |d| InputLaw::Uniform {
+            low: vec![-1.0; d],
+            high: vec![1.5; d],
+        };
+        let normal = |d| InputLaw::Normal {
+            mean: vec![0.2; d],
+            sd: vec![0.8; d],
+            truncation: 3.0,
+        };
+        let grid = InputLaw::Grid {
+            points: vec![vec![-0.5], vec![0.1], vec![0.9]],
+            lattice: None,
+        };
+        let laws = [
+            uniform(0),
+            uniform(1),
+            normal(1),
+            grid,
+            uniform(2),
+            normal(3),
+        ];
+        let mut pairs = Vec::new();
+        for (k, input) in laws.into_iter().enumerate() {
+            for (count, top_k) in [(2, None), (3, Some(1)), (3, Some(2))] {
+                let d = input.dimension();
+                let parameters = mixture(d, 3, Some(2).filter(|_| k % 2 == 0), 0.0);
+                let truth = Model {
+                    input: input.clone(),
+                    parameters,
+                };
+                pairs.push((truth, mixture(d, count, top_k, 0.05)));
+            }
+        }
+        pairs
+    }
+
+    #[test]
+    fn many_pairs_at_once_have_the_distances_of_each_alone() {
+        let pairs = pairs();
+        let pairs: Vec<(&Model, &Parameters)> = pairs.iter().map(|(p, q)| (p, q)).collect();
+        let effort = Effort {
+            relative_error: 1e-3,
+            max_points: 1024,
+        };
+        for wanted in [Wanted::All, Wanted::Smooth] {
+            let together = density_distances(&pairs, wanted, effort, &Processor).unwrap();
+            assert_eq!(together.len(), pairs.len());
+            for ((p, q), found) in pairs.iter().zip(&together) {
+                let alone = density_distance(p, q, wanted, effort).unwrap();
+                let bits = |d: &DensityDistance| {
+                    let means = [
+                        d.hellinger,
+                        d.hellinger_sq,
+                        d.total_variation,
+                        d.kullback_leibler,
+                    ];
+                    means.map(|m| [m.value.to_bits(), m.error.to_bits()])
+                };
+                assert_eq!(bits(found), bits(&alone));
+            }
+        }
+    }
+
+    #[test]
+    fn no_pairs_have_no_distances() {
+        let none = density_distances(&[], Wanted::All, Effort::default(), &Processor);
+        assert!(none.unwrap().is_empty());
     }
 }

@@ -24,7 +24,7 @@ pub const RANGE: f64 = 9.0;
 pub const NODES_PER_DEVIATION: f64 = 6.0;
 /// Above this the mixture's scales are so different that an adaptive rule is
 /// cheaper than equal steps.
-const MAX_NODES: f64 = 4096.0;
+pub const MAX_NODES: f64 = 4096.0;
 
 /// Divergences at one input.
 #[derive(Clone, Copy, Debug, PartialEq)]

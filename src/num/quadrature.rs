@@ -9,6 +9,10 @@ pub struct Integral<const M: usize> {
     pub error: [f64; M],
 }
 
+/// Nodes of an interval: those below, pair by pair, the centre last.
+const RULE: usize = 15;
+const SIGN: [f64; 2] = [-1.0, 1.0];
+
 // Nodes and weights of the 7-point Gauss and 15-point Kronrod rules on [-1, 1]
 // (Kronrod 1965), non-negative half; odd entries are the Gauss nodes.
 const NODES: [f64; 8] = [
@@ -50,79 +54,152 @@ pub fn integrate<const M: usize>(
     relative_tolerance: f64,
     max_intervals: usize,
 ) -> Integral<M> {
-    let mut pieces: Vec<(f64, f64, Integral<M>)> = breaks
-        .windows(2)
-        .filter(|w| w[1] > w[0])
-        .map(|w| (w[0], w[1], gauss_kronrod(&mut f, w[0], w[1])))
-        .collect();
+    let mut integration = Integration::new(breaks, relative_tolerance, max_intervals);
     loop {
-        let total = sum_of_pieces(&pieces);
-        let target: [f64; M] =
-            std::array::from_fn(|m| relative_tolerance * total.value[m].abs() + f64::MIN_POSITIVE);
-        let done = (0..M).all(|m| total.error[m] <= target[m]);
-        if done || pieces.len() >= max_intervals {
-            return total;
+        if let Some(integral) = integration.result() {
+            return integral;
         }
-        let badness = |piece: &Integral<M>| -> f64 {
-            (0..M)
-                .map(|m| piece.error[m] / target[m])
-                .fold(0.0, f64::max)
-        };
-        let worst = (0..pieces.len())
-            .max_by(|&a, &b| badness(&pieces[a].2).total_cmp(&badness(&pieces[b].2)))
-            .expect("at least one interval");
-        let (low, high, _) = pieces.swap_remove(worst);
-        let middle = 0.5 * (low + high);
-        if middle <= low || middle >= high {
-            return total;
-        }
-        pieces.push((low, middle, gauss_kronrod(&mut f, low, middle)));
-        pieces.push((middle, high, gauss_kronrod(&mut f, middle, high)));
+        let values: Vec<[f64; M]> = integration.wanted().iter().map(|&x| f(x)).collect();
+        integration.supply(&values);
     }
 }
 
-fn sum_of_pieces<const M: usize>(pieces: &[(f64, f64, Integral<M>)]) -> Integral<M> {
+/// [`integrate`], step by step, for integrands whose values come from elsewhere:
+/// many integrations can then share one evaluation of many nodes.
+#[derive(Clone, Debug)]
+pub struct Integration<const M: usize> {
+    relative_tolerance: f64,
+    max_intervals: usize,
+    pieces: Vec<Piece<M>>,
+    /// Intervals without values yet.
+    new: Vec<(f64, f64)>,
+    /// Their nodes, 15 each.
+    nodes: Vec<f64>,
+    result: Option<Integral<M>>,
+}
+
+/// An interval and the integral over it.
+#[derive(Clone, Copy, Debug)]
+struct Piece<const M: usize> {
+    low: f64,
+    high: f64,
+    integral: Integral<M>,
+}
+
+impl<const M: usize> Integration<M> {
+    /// Arguments as those of [`integrate`].
+    pub fn new(breaks: &[f64], relative_tolerance: f64, max_intervals: usize) -> Self {
+        let mut integration = Integration {
+            relative_tolerance,
+            max_intervals,
+            pieces: Vec::new(),
+            new: Vec::new(),
+            nodes: Vec::new(),
+            result: None,
+        };
+        let ends = breaks.windows(2).map(|w| (w[0], w[1]));
+        integration.begin(ends.filter(|(low, high)| high > low).collect());
+        if integration.new.is_empty() {
+            integration.supply(&[]);
+        }
+        integration
+    }
+
+    /// Where the integrands are needed next; nowhere once there is a result.
+    pub fn wanted(&self) -> &[f64] {
+        &self.nodes
+    }
+
+    /// The integrals, once they are precise enough.
+    pub fn result(&self) -> Option<Integral<M>> {
+        self.result
+    }
+
+    /// Takes the integrands' values at the wanted nodes, in their order.
+    pub fn supply(&mut self, values: &[[f64; M]]) {
+        assert_eq!(values.len(), self.nodes.len(), "one value per wanted node");
+        let new = std::mem::take(&mut self.new);
+        for (&(low, high), values) in new.iter().zip(values.as_chunks::<RULE>().0) {
+            let integral = gauss_kronrod(values, low, high);
+            self.pieces.push(Piece {
+                low,
+                high,
+                integral,
+            });
+        }
+        self.nodes.clear();
+        let total = sum_of_pieces(&self.pieces);
+        let target: [f64; M] = std::array::from_fn(|m| {
+            self.relative_tolerance * total.value[m].abs() + f64::MIN_POSITIVE
+        });
+        let done = (0..M).all(|m| total.error[m] <= target[m]);
+        if done || self.pieces.len() >= self.max_intervals {
+            self.result = Some(total);
+            return;
+        }
+        let badness = |piece: &Piece<M>| -> f64 {
+            (0..M)
+                .map(|m| piece.integral.error[m] / target[m])
+                .fold(0.0, f64::max)
+        };
+        let worst = (0..self.pieces.len())
+            .max_by(|&a, &b| badness(&self.pieces[a]).total_cmp(&badness(&self.pieces[b])))
+            .expect("at least one interval");
+        let Piece { low, high, .. } = self.pieces.swap_remove(worst);
+        let middle = 0.5 * (low + high);
+        if middle <= low || middle >= high {
+            self.result = Some(total);
+            return;
+        }
+        self.begin(vec![(low, middle), (middle, high)]);
+    }
+
+    /// Asks for the values on new intervals.
+    fn begin(&mut self, new: Vec<(f64, f64)>) {
+        self.nodes.extend(new.iter().flat_map(|&(low, high)| {
+            let (centre, half) = (0.5 * (low + high), 0.5 * (high - low));
+            let node = move |k: usize| centre + half * SIGN[k % 2] * NODES[k / 2];
+            (0..RULE).map(node)
+        }));
+        self.new = new;
+    }
+}
+
+fn sum_of_pieces<const M: usize>(pieces: &[Piece<M>]) -> Integral<M> {
     let mut total = Integral {
         value: [0.0; M],
         error: [0.0; M],
     };
-    for (_, _, piece) in pieces {
+    for Piece { integral, .. } in pieces {
         for m in 0..M {
-            total.value[m] += piece.value[m];
-            total.error[m] += piece.error[m];
+            total.value[m] += integral.value[m];
+            total.error[m] += integral.error[m];
         }
     }
     total
 }
 
-/// One interval. The error estimate is QUADPACK's: |K - G| sharpened by the
-/// integrand's variation, with a floor at rounding (Piessens et al. 1983).
-fn gauss_kronrod<const M: usize>(
-    f: &mut impl FnMut(f64) -> [f64; M],
-    low: f64,
-    high: f64,
-) -> Integral<M> {
-    let (centre, half) = (0.5 * (low + high), 0.5 * (high - low));
+/// One interval, from the values at its nodes. The error estimate is QUADPACK's:
+/// |K - G| sharpened by the integrand's variation, with a floor at rounding
+/// (Piessens et al. 1983).
+fn gauss_kronrod<const M: usize>(values: &[[f64; M]; RULE], low: f64, high: f64) -> Integral<M> {
+    let half = 0.5 * (high - low);
     let mut kronrod = [0.0; M];
     let mut gauss = [0.0; M];
-    let mut samples = [([0.0; M], 0.0); 15];
-    for (k, &node) in NODES.iter().enumerate() {
-        let sides: &[f64] = if node == 0.0 { &[0.0] } else { &[-1.0, 1.0] };
-        for (side, &sign) in sides.iter().enumerate() {
-            let value = f(centre + half * sign * node);
-            samples[2 * k + side] = (value, KRONROD[k]);
-            for m in 0..M {
-                kronrod[m] += KRONROD[k] * value[m];
-                if k % 2 == 1 {
-                    gauss[m] += GAUSS[k / 2] * value[m];
-                }
+    for (node, value) in values.iter().enumerate() {
+        let k = node / 2;
+        for m in 0..M {
+            kronrod[m] += KRONROD[k] * value[m];
+            if k % 2 == 1 {
+                gauss[m] += GAUSS[k / 2] * value[m];
             }
         }
     }
+    let weighted = || values.iter().enumerate().map(|(k, v)| (v, KRONROD[k / 2]));
     let error = std::array::from_fn(|m| {
         let mean = 0.5 * kronrod[m];
-        let variation: f64 = samples.iter().map(|(v, w)| w * (v[m] - mean).abs()).sum();
-        let size: f64 = samples.iter().map(|(v, w)| w * v[m].abs()).sum();
+        let variation: f64 = weighted().map(|(v, w)| w * (v[m] - mean).abs()).sum();
+        let size: f64 = weighted().map(|(v, w)| w * v[m].abs()).sum();
         let difference = (kronrod[m] - gauss[m]).abs();
         let sharpened = if variation > 0.0 && difference > 0.0 {
             variation * (200.0 * difference / variation).powf(1.5).min(1.0)

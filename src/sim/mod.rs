@@ -12,6 +12,7 @@ pub mod column;
 pub mod complete_information;
 pub mod constants;
 pub mod data;
+pub mod device;
 mod estimate;
 pub mod inverse;
 mod judge;

@@ -4,8 +4,11 @@
 //! device     memory, programs, launches: all that is asked of a machine
 //! driver     a GPU, by cudarc and NVRTC     emulated   the processor, by g++
 //! program    source text and constants      structure  a mixture as kernels see it
-//! samples    data on a device               outputs    what a pass sums
-//! passes     launches of pass.cu            ascent     launches of ascent.cu
+//! samples    data on a device               sample     draws them there
+//! passes     launches of pass.cu            outputs    what a pass sums
+//! ascent     launches of ascent.cu          divergence compares pairs of mixtures
+//! nvrtc      compiles programs              cache      keeps what was compiled
+//! choice     which device a user wants      listing    all programs, for a bench
 //! ```
 //!
 //! The kernels (`*.cu`, headers `*.cuh`) are CUDA C of our own, compiled when the
@@ -15,19 +18,27 @@
 mod cache;
 mod choice;
 mod device;
+mod divergence;
 #[cfg(feature = "cuda")]
 mod driver;
 mod emulated;
+#[cfg(test)]
+pub(crate) mod examples;
+mod listing;
 mod nvrtc;
 mod outputs;
 mod passes;
 mod program;
+mod sample;
 mod samples;
 mod structure;
 
 pub use choice::{DeviceChoice, DeviceDescription};
 pub use device::Memory;
+pub use divergence::{Comparer, SmoothDivergences, Steps};
 pub use emulated::Order;
+#[doc(hidden)]
+pub use listing::{ListedProgram, programs};
 pub use passes::Compilation;
 pub use program::Precision;
 
