@@ -2,7 +2,7 @@
 
 use super::divergence::{self, DIVERGENCE};
 use super::nvrtc::{Nvrtc, Target};
-use super::passes::{self, Compilation, PASS};
+use super::passes::{self, Compilation};
 use super::program::{Precision, Program};
 use super::sample::SAMPLE;
 use super::structure::Structure;
@@ -22,12 +22,13 @@ pub fn programs(
     precision: Precision,
 ) -> Vec<ListedProgram> {
     let structure = Structure::of(parameters);
-    let own = passes::constants(&structure, compilation, precision);
+    // Rows are drawn in f64.
+    let rows = passes::constants(&structure, compilation, Precision::Double);
     let (experts, dimension) = (parameters.experts.len(), parameters.dimension());
     let pairs = divergence::constants(experts, dimension);
     let listed = [
-        Program::new(&PASS, &own),
-        Program::new(&SAMPLE, &own),
+        passes::program(parameters, compilation, precision),
+        Program::new(&SAMPLE, &rows),
         Program::new(&DIVERGENCE, &pairs),
     ];
     listed.map(ListedProgram).to_vec()
