@@ -7,6 +7,8 @@
 //! samples    data on a device               sample     draws them there
 //! passes     launches of pass.cu            outputs    what a pass sums
 //! ascent     launches of ascent.cu          divergence compares pairs of mixtures
+//! nvrtc      compiles programs              cache      keeps what was compiled
+//! choice     which device a user wants      listing    all programs, for a bench
 //! ```
 //!
 //! The kernels (`*.cu`, headers `*.cuh`) are CUDA C of our own, compiled when the
@@ -23,6 +25,7 @@ mod driver;
 mod emulated;
 #[cfg(test)]
 pub(crate) mod examples;
+mod listing;
 mod nvrtc;
 mod outputs;
 mod passes;
@@ -37,6 +40,8 @@ pub use choice::{DeviceChoice, DeviceDescription};
 pub use device::Memory;
 pub use divergence::{Comparer, SmoothDivergences, Steps};
 pub use emulated::Order;
+#[doc(hidden)]
+pub use listing::{ListedProgram, programs};
 pub use passes::Compilation;
 pub use program::Precision;
 pub use replicates::{BoxBounds, Replicates, Sampling};

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// The kernels of one pass.
-pub(super) const PASS: Source = Source {
+const PASS: Source = Source {
     name: "pass",
     parts: &[
         ("prelude.cuh", include_str!("prelude.cuh")),
@@ -66,6 +66,21 @@ pub(super) fn constants(
         constants.push(("SMOE_REAL", "float".to_string()));
     }
     constants
+}
+
+/// The program for mixtures with the structure of `template`.
+pub(super) fn program(
+    template: &Parameters,
+    compilation: Compilation,
+    precision: Precision,
+) -> Program {
+    let (scaled, gated) = masks(template);
+    let mut constants = constants(&Structure::of(template), compilation, precision);
+    if constants.iter().any(|(name, _)| *name == "SMOE_EXPERTS") {
+        constants.push(("SMOE_SCALED", format!("{scaled}ull")));
+        constants.push(("SMOE_GATED", format!("{gated}ull")));
+    }
+    Program::new(&PASS, &constants)
 }
 
 /// Rows per chunk and number of chunks for samples of `rows` rows: a function of
@@ -178,17 +193,12 @@ impl Passes {
         }
         let structure = Structure::of(template);
         let (scaled, gated) = masks(template);
-        let mut constants = constants(&structure, compilation, precision);
-        if constants.iter().any(|(name, _)| *name == "SMOE_EXPERTS") {
-            constants.push(("SMOE_SCALED", format!("{scaled}ull")));
-            constants.push(("SMOE_GATED", format!("{gated}ull")));
-        }
         Ok(Passes {
             device: device.clone(),
             structure,
             scaled,
             gated,
-            program: Program::new(&PASS, &constants),
+            program: program(template, compilation, precision),
             precision,
             template: template.clone(),
             prepared: Mutex::new(HashMap::new()),
