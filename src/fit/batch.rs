@@ -33,9 +33,10 @@ use crate::model::{Data, Parameters};
 use crate::rng::Stream;
 use rayon::prelude::*;
 
-/// Newton steps on the device before the host takes over: ten times what a smooth
-/// fit needs. Near-equal experts need curved steps, which the host knows.
-const MOST_STEPS: usize = 60;
+/// Newton steps on the device before the host takes over: several times what a
+/// smooth fit needs. What needs more needs what the host knows: curved steps along
+/// near-equal experts, scores gathered around a kink.
+const MOST_STEPS: usize = 30;
 
 /// Samples to fit, and to what.
 pub struct Batch<'a> {

@@ -129,7 +129,10 @@ __device__ __forceinline__ Jet response(int kind, real t) {
   return jet(fabs(t), sign, (real)0);
 }
 
-// log of the response; -infinity with derivatives 0 where it is 0.
+// Least positive normal number.
+#define LEAST (sizeof(real) == 8 ? (real)2.2250738585072014e-308 : (real)1.17549435e-38f)
+
+// log of the response; -infinity with derivatives 0 where it is 0, or subnormal.
 __device__ __forceinline__ Jet log_response(int kind, real t) {
   if (kind == RESPONSE_SOFTPLUS) {
     if (t < (real)-30) {
@@ -140,7 +143,7 @@ __device__ __forceinline__ Jet log_response(int kind, real t) {
     real slope = s.first / s.value;
     return jet(log(s.value), slope, s.second / s.value - slope * slope);
   }
-  if (t == (real)0) return jet((real)-INFINITE, (real)0, (real)0);
+  if (fabs(t) < LEAST) return jet((real)-INFINITE, (real)0, (real)0);
   if (kind == RESPONSE_ABSOLUTE) {
     return jet(log(fabs(t)), (real)1 / t, (real)-1 / (t * t));
   }

@@ -279,7 +279,7 @@ __device__ __forceinline__ void put_expectation(const PassArguments& arguments,
     if (!has_part(scaled, gated, i, PART_GATE)) continue;
     Slopes s = slopes_of(arguments.structure, table, point, i);
     real w = point.law.weight[i];
-    bool dropped = w == (real)0;
+    bool dropped = w == (real)0 && point.responsibility[i] == (real)0;
     column.put(dropped ? (real)0 : count * (point.responsibility[i] - w) * s.gate_first);
   }
 #pragma unroll
