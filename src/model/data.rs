@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView2};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A data set: inputs and responses, and how often each row was seen.
 ///
@@ -13,6 +14,31 @@ pub struct Data {
     columns: Array2<f64>,
     responses: Array1<f64>,
     counts: Option<Array1<f64>>,
+    identity: Identity,
+}
+
+/// Tells data sets apart without looking at them: what holds a copy of one (a GPU)
+/// asks it whether the copy is of this one. Clones share it, as they are equal;
+/// equality does not ask it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity(u64);
+
+impl Identity {
+    fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Identity(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// True if both name one data set.
+    pub(crate) fn is(self, other: Identity) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Data {
@@ -53,6 +79,7 @@ impl Data {
             columns,
             responses,
             counts: None,
+            identity: Identity::fresh(),
         })
     }
 
@@ -66,6 +93,7 @@ impl Data {
             columns,
             responses,
             counts,
+            identity: Identity::fresh(),
         }
     }
 
@@ -90,6 +118,7 @@ impl Data {
         }
         Ok(Data {
             counts: Some(counts),
+            identity: Identity::fresh(),
             ..self
         })
     }
@@ -168,6 +197,11 @@ impl Data {
         self.responses[i]
     }
 
+    /// Tells this data set from others; see [`Identity`].
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// The first `rows` rows.
     pub fn head(&self, rows: usize) -> Data {
         let rows = rows.min(self.len());
@@ -180,6 +214,7 @@ impl Data {
                 .into_owned(),
             responses: self.responses.slice(first).to_owned(),
             counts: self.counts.as_ref().map(|c| c.slice(first).to_owned()),
+            identity: Identity::fresh(),
         }
     }
 }

@@ -40,6 +40,7 @@ mod sample;
 mod score;
 
 pub use data::Data;
+pub(crate) use data::Identity;
 pub use density::Conditional;
 pub use expert::{ExpertKind, MeanDerivatives};
 pub use file::{Model, read_model};

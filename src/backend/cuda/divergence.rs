@@ -8,7 +8,7 @@ use crate::model::Parameters;
 use bytemuck::{Pod, Zeroable};
 
 /// The kernels `write_terms` and `sum_over_steps`, for all structures up to a size.
-const DIVERGENCE: Source = Source {
+pub(super) const DIVERGENCE: Source = Source {
     name: "divergence",
     parts: &[
         ("prelude.cuh", include_str!("prelude.cuh")),
@@ -208,7 +208,7 @@ impl Comparer {
 }
 
 /// Constants of the program for all structures of moderate size, or up to the given one.
-fn constants(experts: usize, dimension: usize) -> [(&'static str, String); 2] {
+pub(super) fn constants(experts: usize, dimension: usize) -> [(&'static str, String); 2] {
     let experts = experts
         .next_multiple_of(GENERIC_EXPERTS)
         .max(GENERIC_EXPERTS);

@@ -5,7 +5,7 @@
 
 use super::cache::{self, MadeOnce};
 use super::device::{Machine, Memory, Shape};
-use super::program::Program;
+use super::program::{Program, first_errors};
 use crate::error::{Error, Result};
 use libloading::{Library, Symbol};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -35,7 +35,7 @@ const OPTIONS: [&str; 9] = [
 /// Freed memory, and canaries behind what is in use: not a number.
 const FREED: u8 = 0xff;
 const CANARY: u8 = 0xfe;
-const CANARY_BYTES: usize = 256;
+const CANARY_BYTES: usize = 1024;
 const ALIGNMENT: usize = 256;
 /// What every supported GPU gives to a block.
 const SHARED_MEMORY: usize = 64 << 10;
@@ -44,7 +44,7 @@ const MOST_THREADS: usize = 1024;
 /// Who of a block's threads runs first between two barriers. Results that differ
 /// show that a barrier is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Order {
+pub enum Order {
     /// Thread 0.
     #[default]
     Forward,
@@ -222,23 +222,6 @@ impl Compiler {
         let log = String::from_utf8_lossy(&output.stderr);
         Err(failed(format!("does not compile: {}", first_errors(&log))))
     }
-}
-
-/// The first errors of a compiler's log, in one line.
-pub(super) fn first_errors(log: &str) -> String {
-    let mut errors: Vec<&str> = log
-        .lines()
-        .filter(|l| l.contains("error"))
-        .take(3)
-        .collect();
-    if errors.is_empty() {
-        errors = log
-            .lines()
-            .filter(|l| !l.trim().is_empty())
-            .take(3)
-            .collect();
-    }
-    errors.join("; ")
 }
 
 impl Machine for Emulated {

@@ -167,10 +167,14 @@ __device__ __forceinline__ bool is_router(int gate) {
   return gate == GATE_SOFTMAX || gate == GATE_SIGMOID;
 }
 
+// exp(t) for t <= 0; the largest term, t = 0, costs nothing.
+__device__ __forceinline__ real exp_below(real t) { return t == (real)0 ? (real)1 : exp(t); }
+
 // Conditional law at one input; twin of `model::Conditional`.
 struct Law {
   real mean[MOST_EXPERTS];
-  // log-weights; -infinity for dropped experts
+  // Weights and their logarithms; 0 and -infinity for dropped experts.
+  real weight[MOST_EXPERTS];
   real log_weight[MOST_EXPERTS];
   // Activation at the expert's predictor, and the log-weight at its driver.
   Jet activation[MOST_EXPERTS];
@@ -179,6 +183,7 @@ struct Law {
 
 // Marks the k largest scores; ties go to the lower index, NaN is the smallest.
 __device__ __forceinline__ void select_top_k(const real* scores, int count, int k, bool* kept) {
+#pragma unroll
   for (int i = 0; i < count; ++i) kept[i] = false;
   for (int round = 0; round < k; ++round) {
     int best = -1;
@@ -192,12 +197,13 @@ __device__ __forceinline__ void select_top_k(const real* scores, int count, int 
   }
 }
 
-// The law at x, log-weights normalised.
+// The law at x, weights normalised.
 __device__ __forceinline__ void law_at(const Structure& structure, const double* table,
                                        const real* x, Law& law) {
   const int count = EXPERTS(structure), d = DIMENSION(structure), gate = GATE(structure);
   real scores[MOST_EXPERTS];
   bool kept[MOST_EXPERTS];
+#pragma unroll
   for (int i = 0; i < count; ++i) {
     Entries e = entries_of(table, d, i);
     law.activation[i] = activation(e.kind, dot(e.slope, x, d) + e.intercept);
@@ -218,6 +224,7 @@ __device__ __forceinline__ void law_at(const Structure& structure, const double*
   }
   if (TOP_K(structure) < count) select_top_k(scores, count, TOP_K(structure), kept);
   real top = (real)-INFINITE;
+#pragma unroll
   for (int i = 0; i < count; ++i) {
     law.log_weight[i] = kept[i] ? law.gate[i].value : (real)-INFINITE;
     top = fmax(top, law.log_weight[i]);
@@ -230,7 +237,15 @@ __device__ __forceinline__ void law_at(const Structure& structure, const double*
     }
   }
   real total = (real)0;
-  for (int i = 0; i < count; ++i) total += exp(law.log_weight[i] - top);
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    law.weight[i] = exp_below(law.log_weight[i] - top);
+    total += law.weight[i];
+  }
   real log_total = top + log(total);
-  for (int i = 0; i < count; ++i) law.log_weight[i] -= log_total;
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    law.weight[i] /= total;
+    law.log_weight[i] -= log_total;
+  }
 }

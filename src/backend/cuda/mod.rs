@@ -1,24 +1,249 @@
 //! Passes over data, and whole batches of fits, on a GPU.
 //!
 //! ```text
-//! device    memory, programs, launches: all that is asked of a machine
-//! driver    a GPU, by cudarc and NVRTC      emulated   the processor, by g++
-//! program   source text, constants, cache   structure  a mixture as kernels see it
-//!
-//! sample    draws samples where they are used
-//! divergence   compares pairs of mixtures at many inputs
+//! device     memory, programs, launches: all that is asked of a machine
+//! driver     a GPU, by cudarc and NVRTC     emulated   the processor, by g++
+//! program    source text and constants      structure  a mixture as kernels see it
+//! samples    data on a device               sample     draws them there
+//! passes     launches of pass.cu            outputs    what a pass sums
+//! ascent     launches of ascent.cu          divergence compares pairs of mixtures
+//! nvrtc      compiles programs              cache      keeps what was compiled
+//! choice     which device a user wants      listing    all programs, for a bench
 //! ```
+//!
+//! The kernels (`*.cu`, headers `*.cuh`) are CUDA C of our own, compiled when the
+//! program runs. `docs/gpu.md` says what runs where, to which accuracy, and what has
+//! been run on real hardware.
 
 mod cache;
+mod choice;
 mod device;
 mod divergence;
+#[cfg(feature = "cuda")]
+mod driver;
 mod emulated;
 #[cfg(test)]
 pub(crate) mod examples;
+mod listing;
+mod nvrtc;
+mod outputs;
+mod passes;
 mod program;
 mod sample;
+mod samples;
 mod structure;
 
+pub use choice::{DeviceChoice, DeviceDescription};
 pub use device::Memory;
 pub use divergence::{Comparer, SmoothDivergences, Steps};
+pub use emulated::Order;
+#[doc(hidden)]
+pub use listing::{ListedProgram, programs};
+pub use passes::Compilation;
 pub use program::Precision;
+
+use super::{Backend, Derivatives, EmStatistics};
+use crate::error::{Error, Result};
+use crate::model::{Data, Identity, Parameters};
+use device::Device;
+use emulated::Emulated;
+use ndarray::{Array1, Array2};
+use outputs::{Operation, masks};
+use passes::Passes;
+use samples::Samples;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use structure::Structure;
+
+/// All GPUs of this computer, also those that are too old to be used.
+///
+/// # Errors
+/// [`Error::Device`] if there is no driver, one that is too old, or if this library was
+/// built without the feature `cuda`.
+#[cfg(feature = "cuda")]
+pub fn devices() -> Result<Vec<DeviceDescription>> {
+    driver::Driver::probe()
+}
+
+/// All GPUs of this computer, also those that are too old to be used.
+///
+/// # Errors
+/// [`Error::Device`]: this library was built without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub fn devices() -> Result<Vec<DeviceDescription>> {
+    Err(Error::device("cuda", "built without the feature `cuda`"))
+}
+
+/// A GPU, or what stands in for one.
+///
+/// As a [`Backend`] it keeps copies of the data sets that it met last, so that a fit
+/// sends its data once. A contract without errors has no place for a device that
+/// fails: sums are then NaN, which ends a fit, and [`Cuda::failure`] has the reason.
+pub struct Cuda {
+    device: Device,
+    compilation: Compilation,
+    precision: Precision,
+    passes: Mutex<Vec<(Kind, Arc<Passes>)>>,
+    copies: Mutex<Vec<(Identity, Arc<Samples>)>>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// What stands in for a GPU where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Emulation {
+    /// Bytes of memory.
+    pub memory: usize,
+    /// In which order threads take turns.
+    pub order: Order,
+    /// How programs are compiled.
+    pub compilation: Compilation,
+    /// Numbers of row-wise work.
+    pub precision: Precision,
+}
+
+/// 2 GiB, one program for all structures, f64.
+impl Default for Emulation {
+    fn default() -> Self {
+        Emulation {
+            memory: 2 << 30,
+            order: Order::Forward,
+            compilation: Compilation::Generic,
+            precision: Precision::Double,
+        }
+    }
+}
+
+/// All that passes depend on, but for numbers.
+#[derive(Clone, Copy, PartialEq)]
+struct Kind {
+    structure: Structure,
+    masks: (u64, u64),
+    coordinates: usize,
+}
+
+/// Data sets whose copies are kept.
+const COPIES: usize = 16;
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Cuda")
+            .field("device", &self.device)
+            .field("precision", &self.precision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cuda {
+    fn new(device: Device, compilation: Compilation, precision: Precision) -> Self {
+        Cuda {
+            device,
+            compilation,
+            precision,
+            passes: Mutex::new(Vec::new()),
+            copies: Mutex::new(Vec::new()),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The processor in the place of a GPU, for tests: the same kernels, compiled by
+    /// g++.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no C++ compiler.
+    pub fn emulated(emulation: Emulation) -> Result<Self> {
+        let machine = Emulated::with_order(emulation.memory, emulation.order)?;
+        Ok(Cuda::new(
+            Device::new(machine),
+            emulation.compilation,
+            emulation.precision,
+        ))
+    }
+
+    /// Why sums became NaN, if the device failed since this was last asked.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().expect("no panic while held").take()
+    }
+
+    /// The passes for mixtures with the structure of `template`.
+    fn passes(&self, template: &Parameters) -> Result<Arc<Passes>> {
+        let kind = Kind {
+            structure: Structure::of(template),
+            masks: masks(template),
+            // Tells a shared variance from one per expert.
+            coordinates: template.layout().len(),
+        };
+        let mut known = self.passes.lock().expect("no panic while held");
+        if let Some((_, passes)) = known.iter().find(|(k, _)| *k == kind) {
+            return Ok(passes.clone());
+        }
+        let passes = Passes::new(&self.device, template, self.compilation, self.precision)?;
+        let passes = Arc::new(passes);
+        known.push((kind, passes.clone()));
+        Ok(passes)
+    }
+
+    /// The copy of a data set, made if there is none.
+    fn copy(&self, data: &Data) -> Result<Arc<Samples>> {
+        let identity = data.identity();
+        let mut copies = self.copies.lock().expect("no panic while held");
+        if let Some(at) = copies.iter().position(|(known, _)| known.is(identity)) {
+            let found = copies.remove(at);
+            copies.push(found);
+            return Ok(copies[copies.len() - 1].1.clone());
+        }
+        if copies.len() >= COPIES {
+            copies.remove(0);
+        }
+        let samples = match Samples::upload(&self.device, &[data]) {
+            Err(Error::OutOfMemory { .. }) => {
+                copies.clear();
+                Samples::upload(&self.device, &[data])?
+            }
+            other => other?,
+        };
+        let samples = Arc::new(samples);
+        copies.push((identity, samples.clone()));
+        Ok(samples)
+    }
+
+    /// The decoded sums of one pass, NaN if the device fails.
+    fn sums(&self, operation: Operation, parameters: &Parameters, data: &Data) -> Vec<f64> {
+        let run = || {
+            let passes = self.passes(parameters)?;
+            let samples = self.copy(data)?;
+            let sums = passes.run(operation, &samples, data.len(), &[(0, parameters)])?;
+            Ok(sums.into_iter().next().expect("one fit, one result"))
+        };
+        run().unwrap_or_else(|error| {
+            *self.failure.lock().expect("no panic while held") = Some(error);
+            let plan = outputs::Plan::new(operation, parameters);
+            vec![f64::NAN; plan.length()]
+        })
+    }
+}
+
+impl Backend for Cuda {
+    fn log_likelihood(&self, parameters: &Parameters, data: &Data) -> f64 {
+        self.sums(Operation::Value, parameters, data)[0]
+    }
+
+    fn gradient(&self, parameters: &Parameters, data: &Data) -> (f64, Array1<f64>) {
+        let sums = self.sums(Operation::Gradient, parameters, data);
+        (sums[0], Array1::from(sums[1..].to_vec()))
+    }
+
+    fn derivatives(&self, parameters: &Parameters, data: &Data) -> Derivatives {
+        let sums = self.sums(Operation::Derivatives, parameters, data);
+        outputs::derivatives(&sums, parameters.layout().len())
+    }
+
+    fn score_outer(&self, parameters: &Parameters, data: &Data) -> Array2<f64> {
+        let sums = self.sums(Operation::Outer, parameters, data);
+        outputs::outer(&sums, parameters.layout().len())
+    }
+
+    fn em_statistics(&self, parameters: &Parameters, data: &Data) -> EmStatistics {
+        let sums = self.sums(Operation::Expectation, parameters, data);
+        outputs::statistics(&sums, parameters)
+    }
+}

@@ -71,3 +71,20 @@ impl Program {
         format!("{}-{head}", self.name)
     }
 }
+
+/// The first errors of a compiler's log, in one line.
+pub(super) fn first_errors(log: &str) -> String {
+    let mut errors: Vec<&str> = log
+        .lines()
+        .filter(|l| l.contains("error"))
+        .take(3)
+        .collect();
+    if errors.is_empty() {
+        errors = log
+            .lines()
+            .filter(|l| !l.trim().is_empty())
+            .take(3)
+            .collect();
+    }
+    errors.join("; ")
+}

@@ -1,0 +1,97 @@
+//! Samples on a device.
+
+use super::device::{Buffer, Device};
+use super::structure::Rows;
+use crate::error::{Error, Result};
+use crate::model::Data;
+
+/// Samples of one size, each of one replicate, that stay on the device.
+///
+/// Sample s is `width * capacity` numbers from `s * width * capacity` on: inputs
+/// column by column, responses, and counts if there are any.
+#[derive(Debug)]
+pub(super) struct Samples {
+    pub values: Buffer<f64>,
+    pub rows: Rows,
+    /// How many samples there are.
+    pub count: usize,
+    /// n, each row as often as it was seen: of each sample.
+    pub sample_sizes: Vec<f64>,
+}
+
+impl Samples {
+    /// Bytes of `count` samples of `rows` rows in d inputs.
+    pub fn bytes(count: usize, rows: usize, dimension: usize, counted: bool) -> usize {
+        count * rows * (dimension + 1 + usize::from(counted)) * size_of::<f64>()
+    }
+
+    /// Samples that a kernel wrote in this layout, without counts.
+    pub fn drawn(values: Buffer<f64>, count: usize, rows: usize, dimension: usize) -> Self {
+        Samples {
+            rows: Rows {
+                values: values.address(),
+                capacity: rows as u64,
+                counted: 0,
+                dimension: dimension as i32,
+            },
+            values,
+            count,
+            sample_sizes: vec![rows as f64; count],
+        }
+    }
+
+    /// Copies of samples of one dimension, with counts or all without. A smaller one
+    /// is filled up with rows of count 0, for which all need counts.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] if they differ in what they must agree in; as
+    /// [`super::device::Machine::allocate`].
+    pub fn upload(device: &Device, samples: &[&Data]) -> Result<Self> {
+        let first = samples
+            .first()
+            .ok_or_else(|| Error::value("samples", "at least one is needed"))?;
+        let dimension = first.dimension();
+        let counted = first.counts().is_some();
+        let capacity = samples.iter().map(|d| d.len()).max().unwrap_or(0);
+        let width = dimension + 1 + usize::from(counted);
+        let values = device.zeros::<f64>(samples.len() * width * capacity)?;
+        for (s, data) in samples.iter().enumerate() {
+            let agrees = |what, expected: usize, got: usize| match expected == got {
+                true => Ok(()),
+                false => Err(Error::Dimension {
+                    what,
+                    expected,
+                    got,
+                }),
+            };
+            agrees("inputs of a sample", dimension, data.dimension())?;
+            agrees(
+                "counts of a sample",
+                usize::from(counted),
+                usize::from(data.counts().is_some()),
+            )?;
+            if !counted {
+                agrees("rows of a sample", capacity, data.len())?;
+            }
+            let at = |column: usize| (s * width + column) * capacity;
+            for j in 0..dimension {
+                values.write(at(j), data.column(j))?;
+            }
+            values.write(at(dimension), data.responses())?;
+            if let Some(counts) = data.counts() {
+                values.write(at(dimension + 1), counts)?;
+            }
+        }
+        Ok(Samples {
+            rows: Rows {
+                values: values.address(),
+                capacity: capacity as u64,
+                counted: i32::from(counted),
+                dimension: dimension as i32,
+            },
+            values,
+            count: samples.len(),
+            sample_sizes: samples.iter().map(|d| d.sample_size()).collect(),
+        })
+    }
+}
