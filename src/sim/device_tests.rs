@@ -1,5 +1,6 @@
 use super::*;
 use crate::backend::cuda::examples::{gates, laws, mixture};
+use crate::backend::cuda::{Cuda, Emulation};
 use crate::loss::density::{DensityDistance, Effort, density_distance, density_distances};
 use crate::model::{GateKind, Model};
 
@@ -23,7 +24,8 @@ fn moved(parameters: &Parameters, by: f64) -> Parameters {
 }
 
 fn evaluator() -> DeviceDivergences {
-    DeviceDivergences(Comparer::emulated())
+    let device = Cuda::emulated(Emulation::default()).unwrap();
+    DeviceDivergences(device.comparer())
 }
 
 #[test]

@@ -145,6 +145,25 @@ impl Cuda {
         }
     }
 
+    /// The GPU with this ordinal, as CUDA counts them from 0.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no driver, GPU or feature `cuda`, or one that is
+    /// too old.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        return Ok(Cuda::new(
+            Device::new(driver::Driver::open(ordinal)?),
+            Compilation::Specialised,
+            Precision::Double,
+        ));
+        #[cfg(not(feature = "cuda"))]
+        return Err(Error::device(
+            format!("cuda:{ordinal}"),
+            "built without the feature `cuda`",
+        ));
+    }
+
     /// The processor in the place of a GPU, for tests: the same kernels, compiled by
     /// g++.
     ///
@@ -157,6 +176,22 @@ impl Cuda {
             emulation.compilation,
             emulation.precision,
         ))
+    }
+
+    /// The same device with another precision of row-wise work.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Cuda::new(self.device, self.compilation, precision)
+    }
+
+    /// As the user names it, and what it is.
+    pub fn description(&self) -> String {
+        let machine = self.device.machine();
+        format!("{} ({})", machine.name(), machine.description())
+    }
+
+    /// Compares pairs of mixtures on this device.
+    pub fn comparer(&self) -> Comparer {
+        Comparer::new(&self.device)
     }
 
     /// Why sums became NaN, if the device failed since this was last asked.
