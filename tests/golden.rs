@@ -1,11 +1,13 @@
 //! Values from an independent oracle, `tests/golden/make.py`.
 
 use serde_json::Value;
-use smoe_lab::loss::density::{Effort, density_distance};
+use smoe_lab::backend::cuda::{Cuda, Emulation};
+use smoe_lab::loss::density::{Effort, density_distance, density_distances};
 use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::model::{Model, Point, read_model};
 use smoe_lab::rng::{Purpose, Stream};
 use smoe_lab::sim::constants::fisher_information;
+use smoe_lab::sim::device::DeviceDivergences;
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -111,6 +113,39 @@ fn distances_agree_with_the_oracle_to_1e_9() {
                 found.value,
                 error / expected,
                 found.error / expected
+            );
+        }
+    }
+}
+
+#[test]
+fn distances_from_the_device_agree_with_the_oracle_to_1e_9() {
+    let device = Cuda::emulated(Emulation::default()).unwrap();
+    let cases = golden("distance");
+    let models: Vec<(Model, Model)> = cases
+        .iter()
+        .map(|case| (model(&case["first"]), model(&case["second"])))
+        .collect();
+    let pairs: Vec<_> = models.iter().map(|(p, q)| (p, &q.parameters)).collect();
+    let evaluator = DeviceDivergences(device.comparer());
+    let found = density_distances(&pairs, Wanted::Smooth, Effort::default(), &evaluator);
+    for ((case, d), (p, _)) in cases.iter().zip(found.unwrap()).zip(&models) {
+        for (name, found) in [
+            ("hellinger_mean", d.hellinger),
+            ("hellinger_sq_mean", d.hellinger_sq),
+            ("kl_mean", d.kullback_leibler),
+        ] {
+            let expected = case[name].as_f64().unwrap();
+            let allowed = match p.input.dimension() {
+                0 | 1 => 1e-9 * expected,
+                _ => found.error,
+            };
+            let error = (found.value - expected).abs();
+            assert!(
+                error <= allowed,
+                "{} {name}: {}",
+                case["first"],
+                found.value
             );
         }
     }

@@ -57,7 +57,7 @@ impl Default for Effort {
 ///   until its error bound is `effort.relative_error` of each mean.
 ///
 /// # Errors
-/// [`Error::Dimension`] if the two have different input dimensions.
+/// [`crate::error::Error::Dimension`] if the two have different input dimensions.
 pub fn density_distance(
     p: &Model,
     q: &Parameters,

@@ -44,7 +44,7 @@ enum Rule {
     /// Over an interval.
     Line(Integration<4>),
     /// Over the unit cube.
-    Cube(ShiftedLattice),
+    Cube(Box<ShiftedLattice>),
 }
 
 impl<'a> DistanceJob<'a> {
@@ -72,7 +72,7 @@ impl<'a> DistanceJob<'a> {
             }
             _ => {
                 let lattice = ShiftedLattice::new(dimension, effort);
-                (Rule::Cube(lattice), Vec::new(), 0)
+                (Rule::Cube(Box::new(lattice)), Vec::new(), 0)
             }
         };
         let mut job = DistanceJob {

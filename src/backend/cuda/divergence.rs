@@ -1,7 +1,7 @@
 //! Divergences between pairs of mixtures at many inputs.
 
 use super::device::{Address, Device, Shape};
-use super::program::{Program, Source};
+use super::program::{IN_DOUBLE, Program, Source};
 use super::structure::{GENERIC_DIMENSION, GENERIC_EXPERTS, Structure, table};
 use crate::error::Result;
 use crate::model::Parameters;
@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 pub(super) const DIVERGENCE: Source = Source {
     name: "divergence",
     parts: &[
+        IN_DOUBLE,
         ("prelude.cuh", include_str!("prelude.cuh")),
         ("mixture.cuh", include_str!("mixture.cuh")),
         ("divergence.cu", include_str!("divergence.cu")),
@@ -99,13 +100,6 @@ impl Comparer {
         Comparer {
             device: device.clone(),
         }
-    }
-
-    /// On the processor, for tests elsewhere.
-    #[cfg(test)]
-    pub(crate) fn emulated() -> Self {
-        let machine = super::emulated::Emulated::new(1 << 28).expect("a C++ compiler");
-        Comparer::new(&Device::new(machine))
     }
 
     /// Divergences from the first to the second mixture of a pair at an input, one

@@ -9,6 +9,10 @@ const STEPS: Steps = Steps {
     most_nodes: 4096.0,
 };
 
+fn emulated(order: Order) -> Comparer {
+    Comparer::new(&Device::new(Emulated::with_order(1 << 28, order).unwrap()))
+}
+
 /// N(mean, variance) at every input.
 fn gaussian(mean: f64, variance: f64) -> Parameters {
     let mut parameters = mixture(GateKind::Constant, None, 1, 1, true);
@@ -25,7 +29,7 @@ fn bits(values: &[Option<SmoothDivergences>]) -> Vec<Option<[u64; 2]>> {
 
 #[test]
 fn two_gaussians_agree_with_the_closed_forms() {
-    let comparer = Comparer::emulated();
+    let comparer = emulated(Order::Forward);
     for (m, v1, v2) in [
         (0.0, 1.0, 1.5),
         (2.0, 0.3, 0.7),
@@ -51,7 +55,7 @@ fn two_gaussians_agree_with_the_closed_forms() {
 
 #[test]
 fn a_mixture_is_at_distance_zero_from_itself() {
-    let comparer = Comparer::emulated();
+    let comparer = emulated(Order::Forward);
     for gate in gates() {
         let p = mixture(gate, Some(2), 2, 4, false);
         let found = comparer.divergences(&[(&p, &p)], &[(0, &[0.4, -0.2])], STEPS);
@@ -62,7 +66,7 @@ fn a_mixture_is_at_distance_zero_from_itself() {
 
 #[test]
 fn a_request_that_needs_too_many_nodes_comes_back_without_a_number() {
-    let comparer = Comparer::emulated();
+    let comparer = emulated(Order::Forward);
     let (wide, narrow) = (gaussian(0.0, 1.0), gaussian(0.5, 1e-10));
     let pairs = [(&wide, &narrow), (&wide, &wide), (&narrow, &wide)];
     let requests: Vec<(usize, &[f64])> = vec![(0, &[0.0]), (1, &[0.0]), (2, &[0.0])];
@@ -90,7 +94,7 @@ fn results_do_not_depend_on_company_or_on_the_order_of_threads() {
             requests.push((pair, &x[..p.dimension()]));
         }
     }
-    let comparer = Comparer::emulated();
+    let comparer = emulated(Order::Forward);
     let together = comparer.divergences(&pairs, &requests, STEPS).unwrap();
     assert!(together.iter().all(Option::is_some));
     for k in [0, 17, requests.len() - 1] {
@@ -98,9 +102,9 @@ fn results_do_not_depend_on_company_or_on_the_order_of_threads() {
         let alone = comparer.divergences(&pairs[pair..=pair], &[(0, x)], STEPS);
         assert_eq!(bits(&alone.unwrap()), bits(&together[k..=k]));
     }
-    let reversed = Emulated::with_order(1 << 28, Order::Reversed).unwrap();
-    let reversed = Comparer::new(&Device::new(reversed));
-    let again = reversed.divergences(&pairs, &requests, STEPS).unwrap();
+    let again = emulated(Order::Reversed)
+        .divergences(&pairs, &requests, STEPS)
+        .unwrap();
     assert_eq!(bits(&again), bits(&together));
 }
 
@@ -109,7 +113,7 @@ fn more_experts_than_the_generic_program_holds_have_one_of_their_own() {
     let large = mixture(GateKind::Softmax, None, 9, GENERIC_EXPERTS + 1, true);
     let small = mixture(GateKind::Softmax, None, 9, 2, true);
     let x = [0.01; 9];
-    let comparer = Comparer::emulated();
+    let comparer = emulated(Order::Forward);
     let found = comparer.divergences(&[(&small, &large)], &[(0, &x)], STEPS);
     let found = found.unwrap()[0].unwrap();
     assert!(found.hellinger_sq > 0.0 && found.hellinger_sq < 1.0);
@@ -117,6 +121,6 @@ fn more_experts_than_the_generic_program_holds_have_one_of_their_own() {
 
 #[test]
 fn no_requests_have_no_results() {
-    let found = Comparer::emulated().divergences(&[], &[], STEPS);
+    let found = emulated(Order::Forward).divergences(&[], &[], STEPS);
     assert!(found.unwrap().is_empty());
 }

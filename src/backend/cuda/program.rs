@@ -36,6 +36,9 @@ pub(super) struct Source {
     pub kernels: &'static [&'static str],
 }
 
+/// First part of a file that computes in f64 whatever the precision of rows.
+pub(super) const IN_DOUBLE: (&str, &str) = ("double", "#undef SMOE_REAL");
+
 impl Program {
     /// `source` with `constants` defined as macros.
     pub fn new(source: &Source, constants: &[(&str, String)]) -> Self {

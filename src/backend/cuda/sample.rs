@@ -1,7 +1,7 @@
 //! Samples drawn where they are used.
 
 use super::device::{Address, Buffer, Device, Shape};
-use super::program::{Program, Source};
+use super::program::{IN_DOUBLE, Program, Source};
 use super::structure::{Structure, table};
 use crate::error::{Error, Result};
 use crate::model::{InputLaw, Model};
@@ -13,6 +13,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 pub(super) const SAMPLE: Source = Source {
     name: "sample",
     parts: &[
+        IN_DOUBLE,
         ("prelude.cuh", include_str!("prelude.cuh")),
         ("mixture.cuh", include_str!("mixture.cuh")),
         ("philox.cuh", include_str!("philox.cuh")),

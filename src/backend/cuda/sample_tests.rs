@@ -76,6 +76,11 @@ fn a_program_for_one_structure_and_few_blocks_give_the_same_bits() {
             compare(&model, n, &streams, &expected);
             let own = draw(&device, &model, n, &streams, &structure.constants()).unwrap();
             assert_eq!(own.all().unwrap(), expected);
+            // The precision of passes is not that of samples.
+            let mut single = structure.constants();
+            single.push(("SMOE_REAL", "float".to_string()));
+            let same = draw(&device, &model, n, &streams, &single).unwrap();
+            assert_eq!(same.all().unwrap(), expected);
             let program = Program::new(&SAMPLE, &generic);
             let few = draw_with_blocks(&device, &model, n, &streams, &program, 3).unwrap();
             assert_eq!(few.all().unwrap(), expected);
