@@ -16,7 +16,7 @@
 //! caller makes on the host. So a fit ends for the same reasons on either device; the
 //! numbers agree to the certificate, not to the last bit.
 
-use super::boundary::search;
+use super::boundary::{has_polyhedral_cells, search};
 use super::bounds::Bounds;
 use super::em::{GainMeasure, GateStep};
 use super::multistart::{Method, MultiStart, Options, Polish, same_maximum};
@@ -148,7 +148,7 @@ impl Batch<'_> {
             true => self.sample_size,
             false => rows as f64,
         };
-        let options = ascent_options(self.options, method, sample_size);
+        let options = ascent_options(self.template, self.options, method, sample_size);
         let starts: Vec<(usize, Vec<f64>)> = from
             .iter()
             .map(|(sample, parameters)| (*sample, layout.pack(parameters)))
@@ -245,7 +245,12 @@ impl Batch<'_> {
 }
 
 /// The device's part of an estimator.
-fn ascent_options(options: &Options, method: WithMethod, sample_size: f64) -> AscentOptions {
+fn ascent_options(
+    template: &Parameters,
+    options: &Options,
+    method: WithMethod,
+    sample_size: f64,
+) -> AscentOptions {
     let newton = match options.polish {
         Polish::Newton(newton) => newton,
         Polish::None => NewtonOptions::default(),
@@ -264,7 +269,10 @@ fn ascent_options(options: &Options, method: WithMethod, sample_size: f64) -> As
             max_iterations: newton.max_iterations.min(MOST_STEPS),
             scaled_score: newton.scaled_score,
             gain: newton.gain,
-            past_jumps: PastJumps::Newton,
+            past_jumps: match has_polyhedral_cells(template) {
+                true => PastJumps::BoundarySearch,
+                false => PastJumps::Newton,
+            },
         }),
         sample_size,
     }
@@ -282,7 +290,7 @@ pub fn most_samples(
     starts: usize,
     options: &Options,
 ) -> Result<usize> {
-    let options = ascent_options(options, WithMethod::Yes, rows as f64);
+    let options = ascent_options(template, options, WithMethod::Yes, rows as f64);
     cuda.most_replicates(template, sampling, rows, starts, &options)
 }
 

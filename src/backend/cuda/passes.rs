@@ -288,7 +288,7 @@ impl Passes {
         };
         let pass = PassArguments {
             structure: self.structure,
-            rows: fits.samples.rows,
+            rows: fits.samples.rows(),
             tables: fits.tables,
             samples: fits.sample_of,
             active: fits.active,

@@ -30,12 +30,12 @@ impl Replicates {
 
     /// Stored rows of each.
     pub fn rows(&self) -> usize {
-        self.samples.rows.capacity as usize
+        self.samples.capacity
     }
 
     /// True if rows have counts.
     pub fn is_counted(&self) -> bool {
-        self.samples.rows.counted == 1
+        self.samples.counted
     }
 }
 
