@@ -270,7 +270,7 @@ fn a_program_that_does_not_compile_is_one_line() {
         let cuda = Cuda::open(0).unwrap();
         assert!(cuda.log_likelihood(&model(), &data()).is_nan());
         let message = line::<()>(Err(cuda.failure().unwrap()));
-        let wanted = "device cuda:0: pass: does not compile: NVRTC_ERROR_COMPILATION: \
+        let wanted = "device cuda:0: pass: does not compile: NVRTC: NVRTC_ERROR_COMPILATION: \
                       pass.cu(7): error: identifier \"x\" is undefined; 1 error detected";
         assert_eq!(message, wanted);
     }
