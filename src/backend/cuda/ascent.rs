@@ -242,7 +242,7 @@ const COMPACTING: usize = 256;
 /// Shared memory that every block can have without asking, in bytes.
 const SHARED: usize = 48 << 10;
 
-const SOURCE: Source = Source {
+pub(super) const SOURCE: Source = Source {
     name: "ascent",
     parts: &[
         ("prelude.cuh", include_str!("prelude.cuh")),
