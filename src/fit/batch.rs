@@ -195,11 +195,16 @@ impl Batch<'_> {
     /// polish, and the search along boundaries, lead from there.
     fn finished(&self, sample: usize, rows: usize, newton: NewtonOptions, end: Outcome) -> Outcome {
         let hopeless = matches!(end.stop, Stop::NonFinite { .. } | Stop::Singular { .. });
-        if hopeless || (end.stop.is_converged() && !self.template.is_sparse()) {
+        let jumps = has_polyhedral_cells(self.template);
+        if hopeless || (end.stop.is_converged() && !jumps) {
             return end;
         }
         let data = (self.head)(sample, rows);
         let backend = Cpu::new();
+        // At a jump the device's Newton is all that the host's would be.
+        if jumps && end.stop != Stop::MaxIterations {
+            return search(&backend, &data, self.bounds, newton, end);
+        }
         let polished = polish(&backend, &data, &end.parameters, self.bounds, newton);
         let mut outcome = search(&backend, &data, self.bounds, newton, polished);
         outcome.effort += end.effort;
@@ -255,6 +260,7 @@ fn ascent_options(
         Polish::Newton(newton) => newton,
         Polish::None => NewtonOptions::default(),
     };
+    let jumps = has_polyhedral_cells(template);
     AscentOptions {
         expectation: (method == WithMethod::Yes).then_some(ExpectationRule {
             max_iterations: options.max_iterations,
@@ -266,10 +272,13 @@ fn ascent_options(
             },
         }),
         newton: Some(NewtonRule {
-            max_iterations: newton.max_iterations.min(MOST_STEPS),
+            max_iterations: match jumps {
+                true => newton.max_iterations,
+                false => newton.max_iterations.min(MOST_STEPS),
+            },
             scaled_score: newton.scaled_score,
             gain: newton.gain,
-            past_jumps: match has_polyhedral_cells(template) {
+            past_jumps: match jumps {
                 true => PastJumps::BoundarySearch,
                 false => PastJumps::Newton,
             },
