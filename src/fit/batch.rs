@@ -114,6 +114,10 @@ impl Batch<'_> {
         stream: &(impl Fn(usize, usize) -> Stream + Sync),
         rows: usize,
     ) -> Result<Vec<(usize, Parameters)>> {
+        let rows = match starts.iter().any(Start::needs_data) {
+            true => rows,
+            false => 1,
+        };
         let of_sample = |sample: usize| -> Result<Vec<(usize, Parameters)>> {
             let data = (self.head)(sample, rows);
             let context = StartContext {
