@@ -7,16 +7,14 @@
 //! starts                    on the host, from the leading rows (starts look at few)
 //! method, polish: pilot     on the device, of every start on every sample
 //! polish: all rows          on the device, of every distinct pilot maximum
-//! what is left              on the host: kinks, near-equal experts, jumps
+//! what is left              on the host: kinks, near-equal experts
 //! ```
 //!
 //! The device knows straight Newton steps ([`crate::backend::cuda`]). A fit that it
 //! cannot certify goes on from where the device left it, with all that
-//! [`super::newton`] and [`super::boundary`] know, on a copy of the sample that the
-//! caller makes on the host. So a fit ends for the same reasons on either device; the
+//! [`super::newton`] knows, on a copy of the sample that the caller makes on the host. So a fit ends for the same reasons on either device; the
 //! numbers agree to the certificate, not to the last bit.
 
-use super::boundary::{has_polyhedral_cells, search};
 use super::bounds::Bounds;
 use super::em::{GainMeasure, GateStep};
 use super::multistart::{Method, MultiStart, Options, Polish, same_maximum};
@@ -65,8 +63,8 @@ struct Fit {
 }
 
 impl Batch<'_> {
-    /// True if the device can run an estimator: EM with one gate step per iteration,
-    /// or nothing, then the polish.
+    /// True if the device can run an estimator, of likelihoods without jumps: EM with
+    /// one gate step per iteration, then the polish.
     pub fn takes(options: &Options) -> bool {
         let by_em = options.method == Method::Em;
         by_em
@@ -152,7 +150,7 @@ impl Batch<'_> {
             true => self.sample_size,
             false => rows as f64,
         };
-        let options = ascent_options(self.template, self.options, method, sample_size);
+        let options = ascent_options(self.options, method, sample_size);
         let starts: Vec<(usize, Vec<f64>)> = from
             .iter()
             .map(|(sample, parameters)| (*sample, layout.pack(parameters)))
@@ -195,22 +193,15 @@ impl Batch<'_> {
         }
     }
 
-    /// The outcome itself if there is nothing left to do; else where the host's
-    /// polish, and the search along boundaries, lead from there.
+    /// The outcome itself if it is certified or hopeless; else where the host's polish
+    /// leads from there.
     fn finished(&self, sample: usize, rows: usize, newton: NewtonOptions, end: Outcome) -> Outcome {
         let hopeless = matches!(end.stop, Stop::NonFinite { .. } | Stop::Singular { .. });
-        let jumps = has_polyhedral_cells(self.template);
-        if hopeless || (end.stop.is_converged() && !jumps) {
+        if hopeless || end.stop.is_converged() {
             return end;
         }
         let data = (self.head)(sample, rows);
-        let backend = Cpu::new();
-        // At a jump the device's Newton is all that the host's would be.
-        if jumps && end.stop != Stop::MaxIterations {
-            return search(&backend, &data, self.bounds, newton, end);
-        }
-        let polished = polish(&backend, &data, &end.parameters, self.bounds, newton);
-        let mut outcome = search(&backend, &data, self.bounds, newton, polished);
+        let mut outcome = polish(&Cpu::new(), &data, &end.parameters, self.bounds, newton);
         outcome.effort += end.effort;
         outcome
     }
@@ -254,17 +245,11 @@ impl Batch<'_> {
 }
 
 /// The device's part of an estimator.
-fn ascent_options(
-    template: &Parameters,
-    options: &Options,
-    method: WithMethod,
-    sample_size: f64,
-) -> AscentOptions {
+fn ascent_options(options: &Options, method: WithMethod, sample_size: f64) -> AscentOptions {
     let newton = match options.polish {
         Polish::Newton(newton) => newton,
         Polish::None => NewtonOptions::default(),
     };
-    let jumps = has_polyhedral_cells(template);
     AscentOptions {
         expectation: (method == WithMethod::Yes).then_some(ExpectationRule {
             max_iterations: options.max_iterations,
@@ -276,16 +261,10 @@ fn ascent_options(
             },
         }),
         newton: Some(NewtonRule {
-            max_iterations: match jumps {
-                true => newton.max_iterations,
-                false => newton.max_iterations.min(MOST_STEPS),
-            },
+            max_iterations: newton.max_iterations.min(MOST_STEPS),
             scaled_score: newton.scaled_score,
             gain: newton.gain,
-            past_jumps: match jumps {
-                true => PastJumps::BoundarySearch,
-                false => PastJumps::Newton,
-            },
+            past_jumps: PastJumps::Newton,
         }),
         sample_size,
     }
@@ -303,7 +282,7 @@ pub fn most_samples(
     starts: usize,
     options: &Options,
 ) -> Result<usize> {
-    let options = ascent_options(template, options, WithMethod::Yes, rows as f64);
+    let options = ascent_options(options, WithMethod::Yes, rows as f64);
     cuda.most_replicates(template, sampling, rows, starts, &options)
 }
 

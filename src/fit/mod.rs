@@ -27,6 +27,7 @@ mod schedule;
 mod start;
 
 pub use batch::{Batch, most_samples};
+pub use boundary::has_jumps;
 pub use bounds::{Bounds, Centre, Limits};
 pub use distillation::{
     DistillationLoss, DistillationOptions, Distilled, distil, undistilled_router,

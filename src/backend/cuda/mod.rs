@@ -55,8 +55,10 @@ use ndarray::{Array1, Array2};
 use outputs::{Operation, masks};
 use passes::Passes;
 use samples::Samples;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use structure::Structure;
 
 /// All GPUs of this computer, also those that are too old to be used.
@@ -114,7 +116,7 @@ pub struct Cuda {
     precision: Precision,
     passes: Mutex<Vec<(Kind, Arc<Passes>)>>,
     copies: Mutex<Vec<(Identity, Arc<Samples>)>>,
-    failure: Mutex<Option<Error>>,
+    failures: Mutex<HashMap<ThreadId, Error>>,
 }
 
 /// What stands in for a GPU where there is none.
@@ -151,8 +153,8 @@ struct Kind {
     coordinates: usize,
 }
 
-/// Data sets whose copies are kept.
-const COPIES: usize = 16;
+/// Data sets whose copies are kept: a fit has two, and every thread has one fit.
+const COPIES: usize = 64;
 
 impl fmt::Debug for Cuda {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -171,7 +173,7 @@ impl Cuda {
             precision,
             passes: Mutex::new(Vec::new()),
             copies: Mutex::new(Vec::new()),
-            failure: Mutex::new(None),
+            failures: Mutex::default(),
         }
     }
 
@@ -224,9 +226,11 @@ impl Cuda {
         Comparer::new(&self.device)
     }
 
-    /// Why sums became NaN, if the device failed since this was last asked.
+    /// Why sums that this thread asked for became NaN, if the device failed since it
+    /// last asked.
     pub fn failure(&self) -> Option<Error> {
-        self.failure.lock().expect("no panic while held").take()
+        let mut failures = self.failures.lock().expect("no panic while held");
+        failures.remove(&std::thread::current().id())
     }
 
     /// The passes for mixtures with the structure of `template`, outside climbs.
@@ -289,7 +293,8 @@ impl Cuda {
             Ok(sums.into_iter().next().expect("one fit, one result"))
         };
         run().unwrap_or_else(|error| {
-            *self.failure.lock().expect("no panic while held") = Some(error);
+            let mut failures = self.failures.lock().expect("no panic while held");
+            failures.insert(std::thread::current().id(), error);
             let plan = outputs::Plan::new(operation, parameters);
             vec![f64::NAN; plan.length()]
         })
