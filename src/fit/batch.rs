@@ -16,7 +16,7 @@
 //! caller makes on the host. So a fit ends for the same reasons on either device; the
 //! numbers agree to the certificate, not to the last bit.
 
-use super::boundary::search;
+use super::boundary::{has_polyhedral_cells, search};
 use super::bounds::Bounds;
 use super::em::{GainMeasure, GateStep};
 use super::multistart::{Method, MultiStart, Options, Polish, same_maximum};
@@ -114,6 +114,10 @@ impl Batch<'_> {
         stream: &(impl Fn(usize, usize) -> Stream + Sync),
         rows: usize,
     ) -> Result<Vec<(usize, Parameters)>> {
+        let rows = match starts.iter().any(Start::needs_data) {
+            true => rows,
+            false => 1,
+        };
         let of_sample = |sample: usize| -> Result<Vec<(usize, Parameters)>> {
             let data = (self.head)(sample, rows);
             let context = StartContext {
@@ -148,7 +152,7 @@ impl Batch<'_> {
             true => self.sample_size,
             false => rows as f64,
         };
-        let options = ascent_options(self.options, method, sample_size);
+        let options = ascent_options(self.template, self.options, method, sample_size);
         let starts: Vec<(usize, Vec<f64>)> = from
             .iter()
             .map(|(sample, parameters)| (*sample, layout.pack(parameters)))
@@ -195,11 +199,16 @@ impl Batch<'_> {
     /// polish, and the search along boundaries, lead from there.
     fn finished(&self, sample: usize, rows: usize, newton: NewtonOptions, end: Outcome) -> Outcome {
         let hopeless = matches!(end.stop, Stop::NonFinite { .. } | Stop::Singular { .. });
-        if hopeless || (end.stop.is_converged() && !self.template.is_sparse()) {
+        let jumps = has_polyhedral_cells(self.template);
+        if hopeless || (end.stop.is_converged() && !jumps) {
             return end;
         }
         let data = (self.head)(sample, rows);
         let backend = Cpu::new();
+        // At a jump the device's Newton is all that the host's would be.
+        if jumps && end.stop != Stop::MaxIterations {
+            return search(&backend, &data, self.bounds, newton, end);
+        }
         let polished = polish(&backend, &data, &end.parameters, self.bounds, newton);
         let mut outcome = search(&backend, &data, self.bounds, newton, polished);
         outcome.effort += end.effort;
@@ -245,11 +254,17 @@ impl Batch<'_> {
 }
 
 /// The device's part of an estimator.
-fn ascent_options(options: &Options, method: WithMethod, sample_size: f64) -> AscentOptions {
+fn ascent_options(
+    template: &Parameters,
+    options: &Options,
+    method: WithMethod,
+    sample_size: f64,
+) -> AscentOptions {
     let newton = match options.polish {
         Polish::Newton(newton) => newton,
         Polish::None => NewtonOptions::default(),
     };
+    let jumps = has_polyhedral_cells(template);
     AscentOptions {
         expectation: (method == WithMethod::Yes).then_some(ExpectationRule {
             max_iterations: options.max_iterations,
@@ -261,10 +276,16 @@ fn ascent_options(options: &Options, method: WithMethod, sample_size: f64) -> As
             },
         }),
         newton: Some(NewtonRule {
-            max_iterations: newton.max_iterations.min(MOST_STEPS),
+            max_iterations: match jumps {
+                true => newton.max_iterations,
+                false => newton.max_iterations.min(MOST_STEPS),
+            },
             scaled_score: newton.scaled_score,
             gain: newton.gain,
-            past_jumps: PastJumps::Newton,
+            past_jumps: match jumps {
+                true => PastJumps::BoundarySearch,
+                false => PastJumps::Newton,
+            },
         }),
         sample_size,
     }
@@ -282,7 +303,7 @@ pub fn most_samples(
     starts: usize,
     options: &Options,
 ) -> Result<usize> {
-    let options = ascent_options(options, WithMethod::Yes, rows as f64);
+    let options = ascent_options(template, options, WithMethod::Yes, rows as f64);
     cuda.most_replicates(template, sampling, rows, starts, &options)
 }
 

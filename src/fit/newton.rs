@@ -83,7 +83,7 @@ pub fn polish(
         template: start,
         effort: Effort::default(),
         kinks: Kinks::new(start, data),
-        past_jumps: match has_polyhedral_cells(start, data) {
+        past_jumps: match has_polyhedral_cells(start) {
             true => PastJumps::BoundarySearch,
             false => PastJumps::Newton,
         },

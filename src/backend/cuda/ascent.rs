@@ -209,6 +209,7 @@ impl AscentBuffers {
     ///
     /// # Errors
     /// [`Error::Device`].
+    #[cfg(test)]
     pub fn active_fits(&self) -> Result<Vec<u32>> {
         let count = self.lists[0].counts.read(0, 1)?[0];
         self.lists[0].fits.read(0, count as usize)

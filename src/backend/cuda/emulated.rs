@@ -85,7 +85,16 @@ pub(super) struct Emulated {
 }
 
 impl Emulated {
-    /// A machine with `limit` bytes of memory, whose threads take turns in this order.
+    /// A machine with `limit` bytes of memory.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no C++ compiler.
+    #[cfg(test)]
+    pub fn new(limit: usize) -> Result<Self> {
+        Emulated::with_order(limit, Order::Forward)
+    }
+
+    /// One whose threads take turns in the given order.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no C++ compiler.

@@ -145,6 +145,7 @@ impl Default for Emulation {
 /// All that passes depend on, but for numbers.
 #[derive(Clone, Copy, PartialEq)]
 struct Kind {
+    precision: Precision,
     structure: Structure,
     masks: (u64, u64),
     coordinates: usize,
@@ -228,9 +229,18 @@ impl Cuda {
         self.failure.lock().expect("no panic while held").take()
     }
 
-    /// The passes for mixtures with the structure of `template`.
+    /// The passes for mixtures with the structure of `template`, outside climbs.
     fn passes(&self, template: &Parameters) -> Result<Arc<Passes>> {
+        self.passes_in(template, self.precision)
+    }
+
+    fn passes_in(&self, template: &Parameters, precision: Precision) -> Result<Arc<Passes>> {
+        let precision = match precision {
+            Precision::Mixed => Precision::Double,
+            pure => pure,
+        };
         let kind = Kind {
+            precision,
             structure: Structure::of(template),
             masks: masks(template),
             // Tells a shared variance from one per expert.
@@ -240,7 +250,7 @@ impl Cuda {
         if let Some((_, passes)) = known.iter().find(|(k, _)| *k == kind) {
             return Ok(passes.clone());
         }
-        let passes = Passes::new(&self.device, template, self.compilation, self.precision)?;
+        let passes = Passes::new(&self.device, template, self.compilation, precision)?;
         let passes = Arc::new(passes);
         known.push((kind, passes.clone()));
         Ok(passes)

@@ -69,7 +69,8 @@ pub(super) fn search(
     let ended = matches!(polished.stop, Stop::NonFinite { .. } | Stop::TooFewRows);
     if ended
         || !polished.log_likelihood.is_finite()
-        || !has_polyhedral_cells(&polished.parameters, data)
+        || data.is_empty()
+        || !has_polyhedral_cells(&polished.parameters)
     {
         return polished;
     }
