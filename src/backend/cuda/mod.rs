@@ -14,8 +14,6 @@ mod emulated;
 mod program;
 mod structure;
 
-pub use ascent::{
-    Ascended, AscentOptions, ExpectationRule, GainUnit, Halt, NewtonRule, PastJumps,
-};
+pub use ascent::{Ascended, AscentOptions, ExpectationRule, GainUnit, Halt, NewtonRule, PastJumps};
 pub use device::Memory;
 pub use program::Precision;
