@@ -1,6 +1,7 @@
 //! All programs of the engine, for the bench that looks at their machine code.
 
 use super::divergence::{self, DIVERGENCE};
+use super::limits::LIMITS;
 use super::nvrtc::{Nvrtc, Target};
 use super::passes::{self, Compilation};
 use super::program::{Precision, Program};
@@ -30,6 +31,7 @@ pub fn programs(
         passes::program(parameters, compilation, precision),
         Program::new(&SAMPLE, &rows),
         Program::new(&DIVERGENCE, &pairs),
+        Program::new(&LIMITS, &[]),
     ];
     listed.map(ListedProgram).to_vec()
 }

@@ -14,6 +14,7 @@ use super::{Cuda, Derivatives};
 use crate::error::{Error, Result};
 use crate::model::{Data, Model, Parameters};
 use crate::rng::Stream;
+use ndarray::{Array1, Array2};
 use std::sync::Arc;
 
 /// Samples of one size on a device, one for each replicate.
@@ -31,6 +32,22 @@ impl Replicates {
     /// Stored rows of each.
     pub fn rows(&self) -> usize {
         self.samples.rows.capacity as usize
+    }
+
+    /// A copy of one sample on the host; counts are left out.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Device`].
+    #[doc(hidden)]
+    pub fn sample(&self, sample: usize) -> Result<Data> {
+        let (rows, d) = (self.rows(), self.samples.rows.dimension as usize);
+        let width = d + 1 + usize::from(self.is_counted());
+        let values = &self.samples.values;
+        let own = values.read(sample * width * rows, (d + 1) * rows)?;
+        let (inputs, responses) = own.split_at(d * rows);
+        let columns = Array2::from_shape_vec((d, rows), inputs.to_vec());
+        let columns = columns.expect("d columns of all rows");
+        Data::from_columns(columns, Array1::from(responses.to_vec()))
     }
 
     /// True if rows have counts.
@@ -115,6 +132,27 @@ impl Cuda {
         let of = [(sample, parameters)];
         let sums = passes.run(Operation::Derivatives, samples, rows, &of)?;
         Ok(outputs::derivatives(&sums[0], parameters.layout().len()))
+    }
+
+    /// Least wall time in seconds of a pass for each (sample, parameters) over the
+    /// leading `rows` rows, everything being on the device; of so many repetitions.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::OutOfMemory`], [`crate::error::Error::Device`].
+    #[doc(hidden)]
+    pub fn time_pass(
+        &self,
+        operation: Operation,
+        replicates: &Replicates,
+        rows: usize,
+        of: &[(usize, &Parameters)],
+        repetitions: usize,
+    ) -> Result<f64> {
+        let Some((_, first)) = of.first() else {
+            return Err(Error::value("fits", "at least one is needed"));
+        };
+        let passes = self.passes(first)?;
+        passes.seconds(operation, &replicates.samples, rows, of, repetitions)
     }
 
     /// Climbs from each start (sample, packed coordinates) on the leading `rows` rows
