@@ -4,6 +4,7 @@
 mod workplace;
 
 use serde_json::Value;
+use smoe_lab::backend::cuda::{DeviceChoice, Opened, open};
 use smoe_lab::loss::density::{Effort, density_distance};
 use smoe_lab::loss::divergence::Wanted;
 use smoe_lab::model::read_model;
@@ -39,6 +40,11 @@ variance = 0.4
 gate_slope = [0.0]
 gate_intercept = 0.0
 "#;
+
+/// True if this computer has a GPU that can be used.
+fn has_gpu() -> bool {
+    matches!(open(DeviceChoice::Auto), Ok(Opened::Gpu(_)))
+}
 
 /// Number of rows in a row file, its header not counted.
 fn count(rows: &str) -> usize {
@@ -1385,4 +1391,68 @@ fn unknown_commands_and_flags_exit_with_2() {
         assert!(finished.err.starts_with("error: "), "{}", finished.err);
     }
     assert!(!place.path("results").exists());
+}
+
+#[test]
+fn a_gpu_that_is_asked_for_and_missing_is_one_line_and_nothing_is_created() {
+    let place = Workplace::new();
+    // No computer has so many.
+    place.refuse("run tiny.toml --device cuda:99", &["cuda:99"]);
+    if !has_gpu() {
+        place.refuse("run tiny.toml --device cuda", &["device cuda:0", "driver"]);
+    }
+    assert!(!place.path("results").exists());
+    let finished = place.run("run tiny.toml --device graphics");
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.err.contains("auto, cpu, cuda"), "{finished:?}");
+    place.refuse(
+        "run tiny.toml --precision single",
+        &["--precision", "certified"],
+    );
+}
+
+#[test]
+fn a_device_that_is_chosen_by_itself_says_which_it_is() {
+    let place = Workplace::new();
+    let finished = place.run("run tiny.toml --device auto");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let wanted = match has_gpu() {
+        true => "fits run on cuda:0",
+        false => "fits run on the processor; device cuda:0: ",
+    };
+    assert!(finished.err.contains(wanted), "{finished:?}");
+    assert_eq!(count(&place.read(ROWS)), 48);
+    if !has_gpu() {
+        let plain = Workplace::with_rows();
+        assert_eq!(timeless(&place.read(ROWS)), timeless(&plain.read(ROWS)));
+    }
+}
+
+#[test]
+fn rows_of_a_device_are_marked_resumed_and_replayed() {
+    let place = Workplace::new();
+    place.edit("tiny.toml", "replicates = 12", "replicates = 3");
+    place.succeed("run tiny.toml --device emulated --only n=100");
+    place.succeed("run tiny.toml --device emulated");
+    let rows = place.read(ROWS);
+    assert_eq!(count(&rows), 12);
+    let environment = place.read("results/tiny/environment.toml");
+    assert!(environment.contains("device = \"emulated"), "{environment}");
+    let page = place.read("results/tiny/index.html");
+    assert!(page.contains("emulated"));
+    let replayed = place.run("replay tiny.toml gate=absolute,n=100/1");
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    let verdicts = [
+        "has the maximum of the recorded row",
+        "equals the recorded row",
+    ];
+    assert!(
+        verdicts.iter().any(|v| replayed.out.contains(v)),
+        "{replayed:?}"
+    );
+    // All at once, the rows are the same.
+    let other = Workplace::new();
+    other.edit("tiny.toml", "replicates = 12", "replicates = 3");
+    other.succeed("run tiny.toml --device emulated --jobs 1");
+    assert_eq!(timeless(&other.read(ROWS)), timeless(&rows));
 }

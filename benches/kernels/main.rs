@@ -148,8 +148,10 @@ fn check(record: bool) -> Result<bool, String> {
     let version = ptxas_version()?;
     println!("{version}");
     let jobs = jobs();
-    let measured: Result<Vec<_>, String> =
-        jobs.par_iter().map(|job| Ok((job, job.usage()?))).collect();
+    let measured: Result<Vec<_>, String> = jobs
+        .par_iter()
+        .map(|job| Ok((job, job.usage(&version)?)))
+        .collect();
     let mut rows: BTreeMap<String, BTreeMap<u32, Usage>> = BTreeMap::new();
     for (job, usage) in measured? {
         for kernel in job.program.kernels() {
@@ -162,9 +164,8 @@ fn check(record: bool) -> Result<bool, String> {
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/kernels/bounds.json");
     if record {
-        let text = serde_json::to_string_pretty(&recorded(&version, &rows));
-        let text = text.map_err(|e| e.to_string())?;
-        std::fs::write(&file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))?;
+        std::fs::write(&file, recorded(&version, &rows))
+            .map_err(|e| format!("{}: {e}", file.display()))?;
     }
     let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let bounds: Value =
@@ -175,15 +176,19 @@ fn check(record: bool) -> Result<bool, String> {
     Ok(compare(&rows, &bounds["kernels"]))
 }
 
-fn recorded(version: &str, rows: &BTreeMap<String, BTreeMap<u32, Usage>>) -> Value {
-    let kernels = rows.iter().map(|(name, by_capability)| {
+/// The file of bounds, a kernel per line.
+fn recorded(version: &str, rows: &BTreeMap<String, BTreeMap<u32, Usage>>) -> String {
+    let line = |(name, by_capability): (&String, &BTreeMap<u32, Usage>)| {
         let by_capability = by_capability
             .iter()
             .map(|(capability, usage)| (format!("sm_{capability}"), usage.to_json()));
-        (name.clone(), Value::Object(by_capability.collect()))
-    });
-    let kernels: Map<String, Value> = kernels.collect();
-    json!({ "ptxas": version, "kernels": kernels })
+        let value = Value::Object(by_capability.collect());
+        format!("    {}: {value}", json!(name))
+    };
+    let lines: Vec<String> = rows.iter().map(line).collect();
+    let version = json!(version);
+    let lines = lines.join(",\n");
+    format!("{{\n  \"ptxas\": {version},\n  \"kernels\": {{\n{lines}\n  }}\n}}\n")
 }
 
 /// Prints all rows with a verdict each; true if all bounds hold.
@@ -238,26 +243,34 @@ struct Job {
     capability: u32,
 }
 
-/// All programs that differ, by their source.
+/// All programs that differ, each under the name of the case that it is for.
 fn jobs() -> Vec<Job> {
-    let mut jobs: Vec<Job> = Vec::new();
-    for case in cases() {
+    let cases = cases();
+    let mut listed: Vec<(Vec<String>, ListedProgram)> = Vec::new();
+    for case in &cases {
         for (precision, suffix) in [(Precision::Double, "f64"), (Precision::Single, "f32")] {
             for program in programs(&case.parameters, case.compilation, precision) {
-                if jobs
-                    .iter()
-                    .any(|job| job.program.source() == program.source())
-                {
-                    continue;
-                }
-                for capability in CAPABILITIES {
-                    jobs.push(Job {
-                        name: format!("{} {suffix}", case.name),
-                        program: program.clone(),
-                        capability,
-                    });
+                let name = format!("{} {suffix}", case.name);
+                let known = listed
+                    .iter_mut()
+                    .find(|(_, other)| other.source() == program.source());
+                match known {
+                    Some((names, _)) => names.push(name),
+                    None => listed.push((vec![name], program)),
                 }
             }
+        }
+    }
+    let mut jobs = Vec::new();
+    for (names, program) in listed {
+        let for_all = names.len() == 2 * cases.len();
+        let name = if for_all { "any mixture" } else { &names[0] };
+        for capability in CAPABILITIES {
+            jobs.push(Job {
+                name: name.to_string(),
+                program: program.clone(),
+                capability,
+            });
         }
     }
     jobs
@@ -265,11 +278,29 @@ fn jobs() -> Vec<Job> {
 
 impl Job {
     /// What each kernel takes.
-    fn usage(&self) -> Result<BTreeMap<String, Usage>, String> {
+    fn usage(&self, version: &str) -> Result<BTreeMap<String, Usage>, String> {
+        // Reports are kept: most programs are the same the next time.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kernels");
+        let key = self
+            .program
+            .key(&format!("{version} sm_{}", self.capability));
+        let file = folder.join(format!("{key}.txt"));
+        if let Ok(report) = std::fs::read_to_string(&file) {
+            return Ok(parse(&report));
+        }
+        let name = format!("{} for {}", self.program.name(), self.name);
+        let report = self.report().map_err(|e| format!("{name}: {e}"))?;
+        std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+        std::fs::write(&file, &report).map_err(|e| e.to_string())?;
+        Ok(parse(&report))
+    }
+
+    /// What `ptxas -v` says.
+    fn report(&self) -> Result<String, String> {
         let ptx = self
             .program
             .ptx(self.capability)
-            .map_err(|e| format!("{}: {e}", self.name))?;
+            .map_err(|e| e.to_string())?;
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let file = folder.path().join("program.ptx");
         std::fs::write(&file, ptx).map_err(|e| e.to_string())?;
@@ -282,12 +313,11 @@ impl Job {
             .output()
             .map_err(|e| format!("ptxas does not start: {e}"))?;
         // The report is written where errors are.
-        let report = String::from_utf8_lossy(&output.stderr);
-        let name = format!("{} for {}", self.program.name(), self.name);
-        if !output.status.success() {
-            return Err(format!("{name}: ptxas: {report}"));
+        let report = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.success() {
+            true => Ok(report),
+            false => Err(format!("ptxas: {report}")),
         }
-        Ok(parse(&report))
     }
 }
 

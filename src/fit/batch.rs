@@ -7,16 +7,14 @@
 //! starts                    on the host, from the leading rows (starts look at few)
 //! method, polish: pilot     on the device, of every start on every sample
 //! polish: all rows          on the device, of every distinct pilot maximum
-//! what is left              on the host: kinks, near-equal experts, jumps
+//! what is left              on the host: kinks, near-equal experts
 //! ```
 //!
 //! The device knows straight Newton steps ([`crate::backend::cuda`]). A fit that it
 //! cannot certify goes on from where the device left it, with all that
-//! [`super::newton`] and [`super::boundary`] know, on a copy of the sample that the
-//! caller makes on the host. So a fit ends for the same reasons on either device; the
+//! [`super::newton`] knows, on a copy of the sample that the caller makes on the host. So a fit ends for the same reasons on either device; the
 //! numbers agree to the certificate, not to the last bit.
 
-use super::boundary::search;
 use super::bounds::Bounds;
 use super::em::{GainMeasure, GateStep};
 use super::multistart::{Method, MultiStart, Options, Polish, same_maximum};
@@ -80,8 +78,8 @@ pub struct Phases {
 }
 
 impl Batch<'_> {
-    /// True if the device can run an estimator: EM with one gate step per iteration,
-    /// or nothing, then the polish.
+    /// True if the device can run an estimator, of likelihoods without jumps: EM with
+    /// one gate step per iteration, then the polish.
     pub fn takes(options: &Options) -> bool {
         let by_em = options.method == Method::Em;
         by_em
@@ -149,6 +147,10 @@ impl Batch<'_> {
         stream: &(impl Fn(usize, usize) -> Stream + Sync),
         rows: usize,
     ) -> Result<Vec<(usize, Parameters)>> {
+        let rows = match starts.iter().any(Start::needs_data) {
+            true => rows,
+            false => 1,
+        };
         let of_sample = |sample: usize| -> Result<Vec<(usize, Parameters)>> {
             let data = (self.head)(sample, rows);
             let context = StartContext {
@@ -235,17 +237,15 @@ impl Batch<'_> {
         }
     }
 
-    /// The outcome itself if there is nothing left to do; else where the host's
-    /// polish, and the search along boundaries, lead from there.
+    /// The outcome itself if it is certified or hopeless; else where the host's polish
+    /// leads from there.
     fn finished(&self, sample: usize, rows: usize, newton: NewtonOptions, end: Outcome) -> Outcome {
         let hopeless = matches!(end.stop, Stop::NonFinite { .. } | Stop::Singular { .. });
-        if hopeless || (end.stop.is_converged() && !self.template.is_sparse()) {
+        if hopeless || end.stop.is_converged() {
             return end;
         }
         let data = (self.head)(sample, rows);
-        let backend = Cpu::new();
-        let polished = polish(&backend, &data, &end.parameters, self.bounds, newton);
-        let mut outcome = search(&backend, &data, self.bounds, newton, polished);
+        let mut outcome = polish(&Cpu::new(), &data, &end.parameters, self.bounds, newton);
         outcome.effort += end.effort;
         outcome
     }

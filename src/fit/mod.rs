@@ -29,6 +29,7 @@ mod start;
 #[doc(hidden)]
 pub use batch::Phases;
 pub use batch::{Batch, most_samples};
+pub use boundary::has_jumps;
 pub use bounds::{Bounds, Centre, Limits};
 pub use distillation::{
     DistillationLoss, DistillationOptions, Distilled, distil, undistilled_router,

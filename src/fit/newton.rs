@@ -13,7 +13,7 @@
 //! the certificate and it is the direction of ascent that all of them agree on
 //! (the bundle idea of Lemarechal 1975).
 
-use super::boundary::has_polyhedral_cells;
+use super::boundary::has_jumps;
 use super::bounds::Bounds;
 use super::chart::{Atlas, Chart, Motion};
 use super::outcome::{Effort, Outcome, Stop};
@@ -83,7 +83,7 @@ pub fn polish(
         template: start,
         effort: Effort::default(),
         kinks: Kinks::new(start, data),
-        past_jumps: match has_polyhedral_cells(start, data) {
+        past_jumps: match has_jumps(start) {
             true => PastJumps::BoundarySearch,
             false => PastJumps::Newton,
         },

@@ -57,6 +57,11 @@ impl Start {
         }
     }
 
+    /// True if it is made from the sample.
+    pub(super) fn needs_data(&self) -> bool {
+        !matches!(self, Start::PerturbedTruth { .. })
+    }
+
     /// The starting point, inside the parameter set.
     ///
     /// # Errors

@@ -76,14 +76,21 @@ impl Environment {
         threads: usize,
         started: SystemTime,
     ) -> Result<Self> {
+        let stored = Environment::read(folder, study)?;
+        Ok(stored.unwrap_or_else(|| Environment::capture(study, threads, started)))
+    }
+
+    /// The environment stored in `folder`, if there is one of this study.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Input`] if the stored file cannot be read.
+    pub fn read(folder: &Path, study: &str) -> Result<Option<Self>> {
         let path = folder.join(FILE);
-        if path.exists() {
-            let stored: Environment = parse_toml(&path, &read_text(&path)?)?;
-            if stored.study == study {
-                return Ok(stored);
-            }
+        if !path.exists() {
+            return Ok(None);
         }
-        Ok(Environment::capture(study, threads, started))
+        let stored: Environment = parse_toml(&path, &read_text(&path)?)?;
+        Ok((stored.study == study).then_some(stored))
     }
 
     /// The text of `environment.toml`.

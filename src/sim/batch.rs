@@ -8,7 +8,7 @@ use super::row::Row;
 use super::study::Labels;
 use crate::backend::cuda::{Cuda, Replicates, Sampling};
 use crate::error::{Error, Result};
-use crate::fit::{Batch, Effort, MultiStart, Outcome, Stop, most_samples};
+use crate::fit::{Batch, Effort, MultiStart, Outcome, Stop, has_jumps, most_samples};
 use crate::loss::density::{DensityDistance, density_distances};
 use crate::model::draw_sample;
 use rayon::prelude::*;
@@ -26,17 +26,33 @@ pub enum Engine {
 /// Most replicates of a batch: it is the unit in which a run can be resumed.
 const MOST_REPLICATES: usize = 1024;
 
-/// True if the device fits a whole cell: estimators that see pairs alone and end
-/// with the polish, with more rows than parameters.
-pub(super) fn takes(plan: &Plan, cell: &Cell) -> bool {
-    let truth = &plan.truths[cell.truth];
-    truth.fit.labels == Labels::Hidden
-        && truth.fit.distillation_options().is_none()
-        && Batch::takes(&truth.fit.options())
-        && cell.n > truth.bounds.dimension() as u64
+/// What a device does for a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Everything, of many replicates at once.
+    Batches,
+    /// The passes over data; the processor decides.
+    Passes,
+    /// Nothing: estimators that see more than pairs, and likelihoods that jump, whose
+    /// search asks for many small passes.
+    Nothing,
 }
 
-/// One replicate, its passes on the device where the estimator sees pairs alone.
+/// The device's part in the fits of a cell.
+pub(super) fn part(plan: &Plan, cell: &Cell) -> Part {
+    let truth = &plan.truths[cell.truth];
+    let options = truth.fit.options();
+    let sees_pairs = truth.fit.labels == Labels::Hidden && truth.fit.distillation.is_none();
+    if !sees_pairs || has_jumps(&truth.template) {
+        Part::Nothing
+    } else if Batch::takes(&options) && cell.n > truth.bounds.dimension() as u64 {
+        Part::Batches
+    } else {
+        Part::Passes
+    }
+}
+
+/// One replicate with its passes on the device.
 ///
 /// # Errors
 /// As [`super::replicate::replay`]; [`Error::Device`].

@@ -255,6 +255,21 @@ impl Row {
         timeless(self) == timeless(other)
     }
 
+    /// Whether two rows of one replicate, computed on different devices, found the same
+    /// maximum: certificates leave a gain of 1e-6 each open, sums differ by rounding.
+    pub fn found_the_maximum_of(&self, other: &Row) -> bool {
+        let rounding = 1e-12 * other.log_likelihood.abs();
+        let close = |a: f64, b: f64, tolerance: f64| (a - b).abs() <= tolerance;
+        (&self.cell, self.replicate) == (&other.cell, other.replicate)
+            && self.converged == other.converged
+            && close(
+                self.log_likelihood_truth,
+                other.log_likelihood_truth,
+                rounding,
+            )
+            && close(self.log_likelihood, other.log_likelihood, 2e-6 + rounding)
+    }
+
     /// Whether the cell's name says the same sample size as the row.
     fn is_consistent(&self) -> bool {
         self.cell.ends_with(&format!("n={}", self.n))

@@ -1,6 +1,6 @@
 //! Runs what is missing.
 
-use super::batch::{Engine, batch_rows, takes};
+use super::batch::{Engine, Part, batch_rows, part};
 use super::column::Loss;
 use super::plan::{Cell, Plan};
 pub use super::replicate::{Replay, replay, replicate};
@@ -224,17 +224,21 @@ fn on_processor<P: FnMut(u64, u64, &Row)>(
     })
 }
 
-/// Cells that the device fits as a whole go there in batches; of the others it runs
-/// the passes.
+/// Cells that the device fits as a whole go there in batches; of others it runs the
+/// passes, or nothing.
 fn on_gpu<P: FnMut(u64, u64, &Row)>(
     plan: &Plan,
     cuda: &Cuda,
     pool: &rayon::ThreadPool,
-    tasks: Vec<Task>,
+    mut tasks: Vec<Task>,
     writer: &mut Writer<P>,
 ) -> Result<()> {
-    let (batched, single): (Vec<Task>, Vec<Task>) =
-        tasks.into_iter().partition(|t| takes(plan, t.cell));
+    let mut tasks_of = |wanted: Part| -> Vec<Task> {
+        tasks
+            .extract_if(.., |task| part(plan, task.cell) == wanted)
+            .collect()
+    };
+    let [batched, passes, others] = [Part::Batches, Part::Passes, Part::Nothing].map(&mut tasks_of);
     let mut cells: Vec<(&Cell, Vec<u64>)> = Vec::new();
     for task in &batched {
         match cells
@@ -250,5 +254,6 @@ fn on_gpu<P: FnMut(u64, u64, &Row)>(
             writer.append(row)
         })?;
     }
-    on_processor(plan, Some(cuda), pool, &single, writer)
+    on_processor(plan, Some(cuda), pool, &passes, writer)?;
+    on_processor(plan, None, pool, &others, writer)
 }

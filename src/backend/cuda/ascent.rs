@@ -209,6 +209,7 @@ impl AscentBuffers {
     ///
     /// # Errors
     /// [`Error::Device`].
+    #[cfg(test)]
     pub fn active_fits(&self) -> Result<Vec<u32>> {
         let count = self.lists[0].counts.read(0, 1)?[0];
         self.lists[0].fits.read(0, count as usize)
@@ -241,7 +242,7 @@ const COMPACTING: usize = 256;
 /// Shared memory that every block can have without asking, in bytes.
 const SHARED: usize = 48 << 10;
 
-const SOURCE: Source = Source {
+pub(super) const SOURCE: Source = Source {
     name: "ascent",
     parts: &[
         ("prelude.cuh", include_str!("prelude.cuh")),

@@ -107,3 +107,67 @@ impl<K: Eq + Hash, V: Clone> MadeOnce<K, V> {
         Ok(value.clone().expect("made above"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &'static str) -> impl FnOnce(&Path) -> Result<()> {
+        move |path| std::fs::write(path, text).map_err(|e| Error::file(path, "write", &e))
+    }
+
+    #[test]
+    fn the_folder_is_that_of_the_first_variable_that_is_set() {
+        let folder = |set: &[(&str, &str)]| {
+            wanted_folder(|name| {
+                let found = set.iter().find(|(known, _)| *known == name)?;
+                Some(OsString::from(found.1))
+            })
+        };
+        let home = ("HOME", "/h");
+        let own = [("SMOE_LAB_CACHE", "/own"), ("XDG_CACHE_HOME", "/x"), home];
+        assert_eq!(folder(&own), Some(PathBuf::from("/own")));
+        assert_eq!(folder(&own[1..]), Some(PathBuf::from("/x/smoe-lab")));
+        assert_eq!(folder(&own[2..]), Some(PathBuf::from("/h/.cache/smoe-lab")));
+        assert_eq!(folder(&[("SMOE_LAB_CACHE", "")]), None);
+    }
+
+    #[test]
+    fn a_file_is_made_once_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let failing = |path: &Path| {
+            std::fs::write(path, "half").unwrap();
+            Err(Error::device("x", "no"))
+        };
+        assert!(file_in(folder.path(), "a", failing).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        file_in(folder.path(), "a", write("first")).unwrap();
+        let path = file_in(folder.path(), "a", write("second")).unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "first");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_below_a_file_cannot_be_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!is_writable(&file.path().join("cache")));
+        assert!(is_writable(&own_folder().unwrap()));
+    }
+
+    #[test]
+    fn threads_that_ask_at_once_make_one_value() {
+        let made = AtomicU64::new(0);
+        let values: MadeOnce<u8, u64> = MadeOnce::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let make = || Ok(made.fetch_add(1, Ordering::Relaxed) + 5);
+                    assert_eq!(values.get(3, make).unwrap(), 5);
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+        assert!(values.get(4, || Err(Error::device("x", "no"))).is_err());
+        assert_eq!(values.get(4, || Ok(1)).unwrap(), 1);
+    }
+}

@@ -89,6 +89,7 @@ impl Emulated {
     ///
     /// # Errors
     /// [`Error::Device`] if there is no C++ compiler.
+    #[cfg(test)]
     pub fn new(limit: usize) -> Result<Self> {
         Emulated::with_order(limit, Order::Forward)
     }

@@ -251,7 +251,7 @@ fn host_threads_may_launch_at_once() {
 
 #[test]
 fn memory_is_counted_and_ends_in_an_error() {
-    let device = Device::new(Emulated::new(1000).unwrap());
+    let device = Device::new(Emulated::with_order(1000, Order::Forward).unwrap());
     let first: Buffer<f64> = device.zeros(100).unwrap();
     assert_eq!(
         device.machine().memory().unwrap(),
@@ -275,7 +275,7 @@ fn memory_is_counted_and_ends_in_an_error() {
 
 #[test]
 fn copies_stay_inside_their_array() {
-    let machine = Emulated::new(1000).unwrap();
+    let machine = Emulated::with_order(1000, Order::Forward).unwrap();
     let address = machine.allocate(16).unwrap();
     assert!(machine.upload(&[1; 16], address).is_ok());
     assert!(machine.upload(&[1; 16], address + 1).is_err());

@@ -1,5 +1,6 @@
 //! All programs of the engine, for the bench that looks at their machine code.
 
+use super::ascent;
 use super::divergence::{self, DIVERGENCE};
 use super::limits::LIMITS;
 use super::nvrtc::{Nvrtc, Target};
@@ -28,6 +29,7 @@ pub fn programs(
     let (experts, dimension) = (parameters.experts.len(), parameters.dimension());
     let pairs = divergence::constants(experts, dimension);
     let listed = [
+        Program::new(&ascent::SOURCE, &[]),
         passes::program(parameters, compilation, precision),
         Program::new(&SAMPLE, &rows),
         Program::new(&DIVERGENCE, &pairs),
@@ -45,6 +47,11 @@ impl ListedProgram {
     /// Its kernels.
     pub fn kernels(&self) -> &'static [&'static str] {
         self.0.kernels
+    }
+
+    /// Names the program and `compiler`: any change of either changes it.
+    pub fn key(&self, compiler: &str) -> String {
+        self.0.key(compiler)
     }
 
     /// What NVRTC gets.

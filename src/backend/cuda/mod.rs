@@ -61,8 +61,10 @@ use ndarray::{Array1, Array2};
 use outputs::masks;
 use passes::Passes;
 use samples::Samples;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use structure::Structure;
 
 /// All GPUs of this computer, also those that are too old to be used.
@@ -120,7 +122,7 @@ pub struct Cuda {
     precision: Precision,
     passes: Mutex<Vec<(Kind, Arc<Passes>)>>,
     copies: Mutex<Vec<(Identity, Arc<Samples>)>>,
-    failure: Mutex<Option<Error>>,
+    failures: Mutex<HashMap<ThreadId, Error>>,
 }
 
 /// What stands in for a GPU where there is none.
@@ -151,13 +153,14 @@ impl Default for Emulation {
 /// All that passes depend on, but for numbers.
 #[derive(Clone, Copy, PartialEq)]
 struct Kind {
+    precision: Precision,
     structure: Structure,
     masks: (u64, u64),
     coordinates: usize,
 }
 
-/// Data sets whose copies are kept.
-const COPIES: usize = 16;
+/// Data sets whose copies are kept: a fit has two, and every thread has one fit.
+const COPIES: usize = 64;
 
 impl fmt::Debug for Cuda {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -176,7 +179,7 @@ impl Cuda {
             precision,
             passes: Mutex::new(Vec::new()),
             copies: Mutex::new(Vec::new()),
-            failure: Mutex::new(None),
+            failures: Mutex::default(),
         }
     }
 
@@ -229,14 +232,25 @@ impl Cuda {
         Comparer::new(&self.device)
     }
 
-    /// Why sums became NaN, if the device failed since this was last asked.
+    /// Why sums that this thread asked for became NaN, if the device failed since it
+    /// last asked.
     pub fn failure(&self) -> Option<Error> {
-        self.failure.lock().expect("no panic while held").take()
+        let mut failures = self.failures.lock().expect("no panic while held");
+        failures.remove(&std::thread::current().id())
     }
 
-    /// The passes for mixtures with the structure of `template`.
+    /// The passes for mixtures with the structure of `template`, outside climbs.
     fn passes(&self, template: &Parameters) -> Result<Arc<Passes>> {
+        self.passes_in(template, self.precision)
+    }
+
+    fn passes_in(&self, template: &Parameters, precision: Precision) -> Result<Arc<Passes>> {
+        let precision = match precision {
+            Precision::Mixed => Precision::Double,
+            pure => pure,
+        };
         let kind = Kind {
+            precision,
             structure: Structure::of(template),
             masks: masks(template),
             // Tells a shared variance from one per expert.
@@ -246,7 +260,7 @@ impl Cuda {
         if let Some((_, passes)) = known.iter().find(|(k, _)| *k == kind) {
             return Ok(passes.clone());
         }
-        let passes = Passes::new(&self.device, template, self.compilation, self.precision)?;
+        let passes = Passes::new(&self.device, template, self.compilation, precision)?;
         let passes = Arc::new(passes);
         known.push((kind, passes.clone()));
         Ok(passes)
@@ -285,7 +299,8 @@ impl Cuda {
             Ok(sums.into_iter().next().expect("one fit, one result"))
         };
         run().unwrap_or_else(|error| {
-            *self.failure.lock().expect("no panic while held") = Some(error);
+            let mut failures = self.failures.lock().expect("no panic while held");
+            failures.insert(std::thread::current().id(), error);
             let plan = outputs::Plan::new(operation, parameters);
             vec![f64::NAN; plan.length()]
         })

@@ -299,3 +299,16 @@ impl<'a> Compilation<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_compiler_is_one_line_that_says_what_helps() {
+        // None is as old as this driver.
+        let message = Nvrtc::open(1).err().unwrap();
+        assert!(message.starts_with("NVRTC, the compiler of kernels, is not found"));
+        assert!(message.contains("pip install") && !message.contains('\n'));
+    }
+}

@@ -233,8 +233,8 @@ impl Passes {
         let groups = (THREADS / outputs).max(1);
         let fixed = (self.structure.table_length() + groups * outputs) * size_of::<f64>();
         let real = match self.precision {
-            Precision::Double => size_of::<f64>(),
             Precision::Single => size_of::<f32>(),
+            Precision::Double | Precision::Mixed => size_of::<f64>(),
         };
         let per_row = (plan.columns + plan.monomials) * real;
         let shared = |rows: usize| (fixed + per_row * (rows + 1)).next_multiple_of(8);
@@ -289,7 +289,7 @@ impl Passes {
         };
         let pass = PassArguments {
             structure: self.structure,
-            rows: fits.samples.rows,
+            rows: fits.samples.rows(),
             tables: fits.tables,
             samples: fits.sample_of,
             active: fits.active,

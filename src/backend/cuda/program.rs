@@ -1,15 +1,40 @@
 //! The kernels' source text, and what it is compiled for.
 
+use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
+use std::str::FromStr;
 
-/// Number type of what is computed row by row. Sums are always f64.
+/// Number type of what is computed row by row. Sums over tiles of rows are always f64,
+/// and so are samples and divergences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// f64: agrees with the processor to rounding.
     #[default]
     Double,
-    /// f32: faster where a device has few f64 units; error in `docs/gpu.md`.
+    /// f32: faster, most of all where a device has few f64 units; error in
+    /// `docs/gpu.md`. No fit can be certified so.
     Single,
+    /// f32 on the way to a maximum, f64 for its certificate. Passes outside climbs are
+    /// f64.
+    Mixed,
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Value`] for a text that is not `double`, `single` or `mixed`.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "double" => Ok(Precision::Double),
+            "single" => Ok(Precision::Single),
+            "mixed" => Ok(Precision::Mixed),
+            _ => {
+                let message = format!("expected double, single or mixed, got `{text}`");
+                Err(Error::value("precision", message))
+            }
+        }
+    }
 }
 
 /// One file of kernels with the constants it is compiled with.

@@ -1,7 +1,7 @@
 //! What is done with many samples at once.
 
 use super::ascent::{
-    self, Ascended, AscentBuffers, AscentOptions, Decoding, Sums, WANTS_DERIVATIVES,
+    self, Ascended, AscentBuffers, AscentOptions, Decoding, NewtonRule, Sums, WANTS_DERIVATIVES,
     WANTS_EXPECTATION,
 };
 use super::device::Buffer;
@@ -10,7 +10,7 @@ use super::passes::{Fits, Passes, Prepared, constants};
 use super::sample;
 use super::samples::Samples;
 use super::structure::Structure;
-use super::{Cuda, Derivatives};
+use super::{Cuda, Derivatives, Precision};
 use crate::error::{Error, Result};
 use crate::model::{Data, Model, Parameters};
 use crate::rng::Stream;
@@ -31,7 +31,7 @@ impl Replicates {
 
     /// Stored rows of each.
     pub fn rows(&self) -> usize {
-        self.samples.rows.capacity as usize
+        self.samples.capacity
     }
 
     /// A copy of one sample on the host; counts are left out.
@@ -52,7 +52,7 @@ impl Replicates {
 
     /// True if rows have counts.
     pub fn is_counted(&self) -> bool {
-        self.samples.rows.counted == 1
+        self.samples.counted
     }
 }
 
@@ -67,6 +67,9 @@ pub struct BoxBounds<'a> {
 
 /// Share of free memory that a plan may use: the rest is for what it does not know.
 const SHARE: f64 = 0.8;
+/// Where a climb in f32 hands over to one in f64: below these, rounding would speak.
+const ROUGH_SCORE: f64 = 0.3;
+const ROUGH_GAIN: f64 = 0.1;
 /// Rows with counts that a lattice is taken to have, at most.
 const LATTICE_ROWS: usize = 4096;
 
@@ -91,7 +94,7 @@ impl Cuda {
     pub fn draw(&self, model: &Model, rows: usize, streams: &[Stream]) -> Result<Replicates> {
         let structure = Structure::of(&model.parameters);
         // Samples are f64 whatever is computed of them.
-        let constants = constants(&structure, self.compilation, super::Precision::Double);
+        let constants = constants(&structure, self.compilation, Precision::Double);
         let values = sample::draw(&self.device, model, rows, streams, &constants)?;
         let dimension = model.input.dimension();
         Ok(Replicates {
@@ -170,34 +173,92 @@ impl Cuda {
         starts: &[(usize, Vec<f64>)],
         options: &AscentOptions,
     ) -> Result<Vec<Ascended>> {
-        let passes = self.passes(template)?;
-        let each = self.bytes_per_fit(&passes, template, rows, options)?;
+        let climb = |precision, starts: &[(usize, Vec<f64>)], options: &AscentOptions| {
+            let climb = Climb {
+                passes: self.passes_in(template, precision)?,
+                replicates,
+                rows,
+                template,
+                bounds,
+                options,
+            };
+            self.climb(&climb, starts)
+        };
+        let (Precision::Mixed, Some(newton)) = (self.precision, options.newton) else {
+            return climb(self.precision, starts, options);
+        };
+        let rough = AscentOptions {
+            newton: Some(NewtonRule {
+                scaled_score: newton.scaled_score.max(ROUGH_SCORE),
+                gain: newton.gain.max(ROUGH_GAIN),
+                ..newton
+            }),
+            ..*options
+        };
+        let near = climb(Precision::Single, starts, &rough)?;
+        // Wherever a rough climb ended, for whatever reason, the exact one goes on.
+        let from: Vec<(usize, Vec<f64>)> = std::iter::zip(starts, &near)
+            .map(
+                |((sample, start), near)| match near.log_likelihood.is_finite() {
+                    true => (*sample, near.packed.clone()),
+                    false => (*sample, start.clone()),
+                },
+            )
+            .collect();
+        let exact = AscentOptions {
+            expectation: None,
+            ..*options
+        };
+        let ends = climb(Precision::Double, &from, &exact)?;
+        Ok(std::iter::zip(near, ends)
+            .map(|(near, end)| Ascended {
+                em: near.em + end.em,
+                newton: near.newton + end.newton,
+                passes: near.passes + end.passes,
+                ..end
+            })
+            .collect())
+    }
+
+    fn climb(&self, climb: &Climb, starts: &[(usize, Vec<f64>)]) -> Result<Vec<Ascended>> {
+        let Climb { passes, rows, .. } = climb;
+        let each = self.bytes_per_fit(passes, climb.template, *rows, climb.options)?;
         let part = self.room(each)?.max(1);
         let mut ends = Vec::with_capacity(starts.len());
         for starts in starts.chunks(part) {
             let sample_of: Vec<u32> = starts.iter().map(|(s, _)| *s as u32).collect();
-            let prepared = PassSums::prepare(passes.clone(), rows)?;
+            let prepared = PassSums::prepare(passes.clone(), *rows)?;
             let sums = ClimbSums {
                 sample_of: self.device.upload(&sample_of)?,
                 partial: self
                     .device
                     .zeros(starts.len() * prepared.partial_length())?,
-                samples: &replicates.samples,
+                samples: &climb.replicates.samples,
                 prepared: &prepared,
             };
             let packed: Vec<Vec<f64>> = starts.iter().map(|(_, p)| p.clone()).collect();
             ends.extend(ascent::ascend(
                 &self.device,
-                template,
-                bounds.low,
-                bounds.high,
+                climb.template,
+                climb.bounds.low,
+                climb.bounds.high,
                 &packed,
-                options,
+                climb.options,
                 &sums,
             )?);
         }
         Ok(ends)
     }
+}
+
+/// What all fits of a climb share.
+struct Climb<'a> {
+    passes: Arc<Passes>,
+    replicates: &'a Replicates,
+    rows: usize,
+    template: &'a Parameters,
+    bounds: BoxBounds<'a>,
+    options: &'a AscentOptions,
 }
 
 impl Cuda {

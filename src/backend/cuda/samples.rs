@@ -11,12 +11,14 @@ use crate::model::Data;
 /// column by column, responses, and counts if there are any.
 #[derive(Debug)]
 pub(super) struct Samples {
-    pub values: Buffer<f64>,
-    pub rows: Rows,
+    values: Buffer<f64>,
     /// How many samples there are.
     pub count: usize,
-    /// n, each row as often as it was seen: of each sample.
-    pub sample_sizes: Vec<f64>,
+    /// Stored rows of each.
+    pub capacity: usize,
+    dimension: usize,
+    /// Whether rows have counts.
+    pub counted: bool,
 }
 
 impl Samples {
@@ -28,15 +30,21 @@ impl Samples {
     /// Samples that a kernel wrote in this layout, without counts.
     pub fn drawn(values: Buffer<f64>, count: usize, rows: usize, dimension: usize) -> Self {
         Samples {
-            rows: Rows {
-                values: values.address(),
-                capacity: rows as u64,
-                counted: 0,
-                dimension: dimension as i32,
-            },
             values,
             count,
-            sample_sizes: vec![rows as f64; count],
+            capacity: rows,
+            dimension,
+            counted: false,
+        }
+    }
+
+    /// As kernels see them.
+    pub fn rows(&self) -> Rows {
+        Rows {
+            values: self.values.address(),
+            capacity: self.capacity as u64,
+            counted: i32::from(self.counted),
+            dimension: self.dimension as i32,
         }
     }
 
@@ -83,15 +91,11 @@ impl Samples {
             }
         }
         Ok(Samples {
-            rows: Rows {
-                values: values.address(),
-                capacity: capacity as u64,
-                counted: i32::from(counted),
-                dimension: dimension as i32,
-            },
             values,
             count: samples.len(),
-            sample_sizes: samples.iter().map(|d| d.sample_size()).collect(),
+            capacity,
+            dimension,
+            counted,
         })
     }
 }

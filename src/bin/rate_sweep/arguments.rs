@@ -1,7 +1,7 @@
 //! What a user can type.
 
 use clap::{Args, Parser, Subcommand};
-use smoe_lab::backend::cuda::DeviceChoice;
+use smoe_lab::backend::cuda::{DeviceChoice, Precision};
 use std::path::PathBuf;
 
 /// Measure how fast competition-gated mixtures of experts are learnt.
@@ -124,6 +124,9 @@ pub struct Run {
     /// there is one. Rows of a GPU agree with the processor's to the certificate of their fits
     #[arg(long, value_name = "auto|cpu|cuda[:I]", default_value = "cpu")]
     pub device: DeviceChoice,
+    /// Numbers of a GPU's climbs: `double`, or `mixed`: f32 on the way, f64 for the certificate
+    #[arg(long, value_name = "double|mixed", default_value = "double")]
+    pub precision: Precision,
     /// Folder that gets STUDY/rows.csv, plots and page
     #[arg(long, default_value = "results")]
     pub out: PathBuf,

@@ -5,7 +5,7 @@ use crate::inverse::{self, Size};
 use crate::judged::Judged;
 use crate::output::{Progress, print};
 use crate::shard;
-use smoe_lab::backend::cuda::{self, DeviceChoice, Opened};
+use smoe_lab::backend::cuda::{self, DeviceChoice, Opened, Precision};
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::error::{Error, Result};
 use smoe_lab::model::draw_sample;
@@ -42,6 +42,7 @@ pub fn headline() -> Result<bool> {
         smoke: false,
         shard: None,
         device: DeviceChoice::Cpu,
+        precision: Precision::Double,
         out: PathBuf::from(RESULTS),
     })
 }
@@ -126,7 +127,7 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
 pub fn run(request: &Run) -> Result<bool> {
     let shard = shard::chosen(request.shard.as_deref())?;
     let plans = plans(&request.study)?;
-    let engine = engine(request.device)?;
+    let engine = engine(request.device, request.precision)?;
     // Cells and shards belong to Monte Carlo.
     let designs = match request.only.is_none() && shard.is_none() {
         true => inverse::designs(&request.study)?,
@@ -149,9 +150,14 @@ pub fn run(request: &Run) -> Result<bool> {
 }
 
 /// The device that was chosen; says so if it is not the one that was hoped for.
-fn engine(choice: DeviceChoice) -> Result<Engine> {
+fn engine(choice: DeviceChoice, precision: Precision) -> Result<Engine> {
+    if precision == Precision::Single {
+        let message = "no fit can be certified in f32: expected double or mixed";
+        return Err(Error::value("--precision", message));
+    }
     match cuda::open(choice)? {
         Opened::Gpu(cuda) => {
+            let cuda = cuda.with_precision(precision);
             eprintln!("rate_sweep: fits run on {}", cuda.description());
             Ok(Engine::Gpu(cuda))
         }
@@ -323,6 +329,7 @@ pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
         let _ = writeln!(text, "{column:<22} {field}");
     }
     let folder = out.join(&plan.study.name);
+    let on_device = Environment::read(&folder, &plan.hash)?.is_some_and(|e| e.device.is_some());
     let mut differs = false;
     if let Ok(rows) = read_rows(&folder, &plan) {
         let recorded = rows
@@ -331,6 +338,9 @@ pub fn replay(study: &Path, name: &str, out: &Path) -> Result<bool> {
         let verdict = match recorded {
             None => "no such row is recorded",
             Some(row) if row.equals_but_for_time(&replayed.row) => "equals the recorded row",
+            Some(row) if on_device && row.found_the_maximum_of(&replayed.row) => {
+                "has the maximum of the recorded row, which a device computed"
+            }
             Some(_) => {
                 differs = true;
                 "DIFFERS from the recorded row"

@@ -135,9 +135,10 @@ pub(super) struct Cell {
     pub(super) segments: Vec<Segment>,
 }
 
-/// True if the cells of this mixture are polyhedra over one input: top-K, and
-/// selection by a router's score or by linear experts' means.
-pub(in crate::fit) fn has_polyhedral_cells(parameters: &Parameters, data: &Data) -> bool {
+/// True if the likelihood may jump between cells that are polyhedra over one input:
+/// top-K, and selection by a router's score or by linear experts' means. There a fit
+/// needs the search along boundaries.
+pub fn has_jumps(parameters: &Parameters) -> bool {
     let experts = &parameters.experts;
     let affine = match parameters.gate.kind {
         GateKind::Competition { .. } => experts.iter().all(|e| e.is_linear()),
@@ -146,7 +147,7 @@ pub(in crate::fit) fn has_polyhedral_cells(parameters: &Parameters, data: &Data)
         // Its selection does not depend on the input: there is no boundary.
         GateKind::Constant => false,
     };
-    parameters.is_sparse() && affine && data.dimension() == 1 && !data.is_empty()
+    parameters.is_sparse() && affine && parameters.dimension() == 1
 }
 
 fn has_even_response(gate: &Gate) -> bool {

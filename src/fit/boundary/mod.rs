@@ -26,7 +26,7 @@ use super::newton::NewtonOptions;
 use super::outcome::{Outcome, Stop};
 use crate::backend::{Backend, Derivatives};
 use crate::model::{Data, Layout, Parameters};
-pub(super) use cell::has_polyhedral_cells;
+pub use cell::has_jumps;
 use cell::{Cell, Line, Regime};
 use exchange::{Submixture, single};
 use ndarray::Array1;
@@ -69,7 +69,8 @@ pub(super) fn search(
     let ended = matches!(polished.stop, Stop::NonFinite { .. } | Stop::TooFewRows);
     if ended
         || !polished.log_likelihood.is_finite()
-        || !has_polyhedral_cells(&polished.parameters, data)
+        || data.is_empty()
+        || !has_jumps(&polished.parameters)
     {
         return polished;
     }
