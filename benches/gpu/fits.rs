@@ -95,14 +95,15 @@ pub fn run(devices: &Devices, scale: &Scale, document: &mut Document) -> Result<
     document.heading("Whole fits");
     document.paragraph(&format!(
         "{} samples of the headline study's truths, two starts each, standard options; samples fitted \
-         per second, without sampling and losses, on the device and on all cores of the processor, on \
-         the same samples (the processor on as many as {} rows allow).",
+         per second, without sampling and losses, on the device, on it in mixed precision, and on all \
+         cores of the processor, on the same samples (the processor on as many as {} rows allow).",
         scale.replicates, scale.fitted_processor_rows
     ));
     let mut speeds = Table::new(&[
         "gate",
         "n",
         "device, 1/s",
+        "mixed, 1/s",
         "processor, 1/s",
         "ratio",
         "converged",
@@ -116,10 +117,12 @@ pub fn run(devices: &Devices, scale: &Scale, document: &mut Document) -> Result<
     ];
     for (gate, model) in designs {
         // Compiles.
-        let replicates = devices.double.draw(&model, 100, &[stream(0)])?;
-        fit_on_device(&devices.double, &model, &replicates)?;
+        for cuda in [&devices.double, &devices.mixed] {
+            timed(cuda, &model, 100, 1)?;
+        }
         for &rows in &scale.fitted_rows {
             let run = timed(&devices.double, &model, rows, scale.replicates)?;
+            let mixed = timed(&devices.mixed, &model, rows, scale.replicates)?;
             let count = (scale.fitted_processor_rows / rows).clamp(1, scale.replicates);
             let (_, seconds) = fit_on_processor(&model, rows, count)?;
             let device = scale.replicates as f64 / run.fitting;
@@ -128,6 +131,7 @@ pub fn run(devices: &Devices, scale: &Scale, document: &mut Document) -> Result<
                 gate.to_string(),
                 rows.to_string(),
                 significant(device),
+                significant(scale.replicates as f64 / mixed.fitting),
                 significant(processor),
                 significant(device / processor),
                 percent(run.converged),

@@ -23,12 +23,14 @@ use smoe_lab::error::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A device in both precisions.
+/// A device in every precision.
 pub struct Devices {
     /// Rows in f64.
     pub double: Cuda,
     /// Rows in f32.
     pub single: Cuda,
+    /// Rows in f32 on the way to a maximum.
+    pub mixed: Cuda,
 }
 
 struct Arguments {
@@ -103,6 +105,7 @@ fn open(emulated: bool) -> Result<Devices> {
     Ok(Devices {
         double: open(Precision::Double)?,
         single: open(Precision::Single)?,
+        mixed: open(Precision::Mixed)?,
     })
 }
 

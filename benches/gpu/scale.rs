@@ -56,7 +56,7 @@ impl Scale {
                 processor_rows: 1000,
                 compared_rows: 200,
                 compared_fits: 4,
-                fitted_rows: vec![300],
+                fitted_rows: vec![300, 2_500],
                 replicates: 3,
                 fitted_processor_rows: 1000,
             },

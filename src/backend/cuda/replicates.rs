@@ -14,7 +14,6 @@ use super::{Cuda, Derivatives, Precision};
 use crate::error::{Error, Result};
 use crate::model::{Data, Model, Parameters};
 use crate::rng::Stream;
-use ndarray::{Array1, Array2};
 use std::sync::Arc;
 
 /// Samples of one size on a device, one for each replicate.
@@ -40,14 +39,7 @@ impl Replicates {
     /// [`crate::error::Error::Device`].
     #[doc(hidden)]
     pub fn sample(&self, sample: usize) -> Result<Data> {
-        let (rows, d) = (self.rows(), self.samples.rows.dimension as usize);
-        let width = d + 1 + usize::from(self.is_counted());
-        let values = &self.samples.values;
-        let own = values.read(sample * width * rows, (d + 1) * rows)?;
-        let (inputs, responses) = own.split_at(d * rows);
-        let columns = Array2::from_shape_vec((d, rows), inputs.to_vec());
-        let columns = columns.expect("d columns of all rows");
-        Data::from_columns(columns, Array1::from(responses.to_vec()))
+        self.samples.download(sample)
     }
 
     /// True if rows have counts.
