@@ -3,9 +3,11 @@
 
 use smoe_lab::model::{GateKind, Parameters};
 
-/// Instructions of an exponential, a logarithm, an inverse.
+/// Instructions of an exponential, a logarithm, log(1 + e) with both its branches, as
+/// rows of a warp take both, and an inverse.
 const EXPONENTIAL: usize = 17;
 const LOGARITHM: usize = 30;
+const LOGARITHM_OF_ONE_AND: usize = 52;
 const INVERSE: usize = 6;
 
 /// Of a value, and of value, gradient and Hessian; linear experts without output
@@ -22,7 +24,8 @@ pub fn operations(parameters: &Parameters) -> Operations {
     let normalised = if k == 2 { 1 } else { k };
     let responses = if softmax { 0 } else { k };
     let value = EXPONENTIAL * (2 * normalised + responses)
-        + LOGARITHM * (2 + responses)
+        + LOGARITHM * 2
+        + LOGARITHM_OF_ONE_AND * responses
         + INVERSE * (2 + responses)
         + k * (2 * d + 13)
         + 1;
@@ -53,6 +56,6 @@ pub fn operations(parameters: &Parameters) -> Operations {
         }
     }
     let derivatives =
-        value + 12 * k + 2 * drivers * (drivers + 1) + 9 * same_expert + 6 * drivers + outputs - 1;
+        value + 12 * k + drivers * (drivers + 1) + 9 * same_expert + 6 * drivers + outputs - 1;
     Operations { value, derivatives }
 }

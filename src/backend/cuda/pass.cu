@@ -163,9 +163,14 @@ __device__ __forceinline__ void put_derivatives(const PassArguments& arguments,
       ++drivers;
     }
   }
+  // R_u - W_u times the count, -1/2 of that, and R_u + W_u.
+  real score[MOST_DRIVERS], halved[MOST_DRIVERS], sum[MOST_DRIVERS];
 #pragma unroll
   for (int u = 0; u < drivers; ++u) {
-    if (OPERATION != OPERATION_OUTER) column.put(count * (joint[u] - weight[u]));
+    score[u] = count * (joint[u] - weight[u]);
+    halved[u] = (real)-0.5 * score[u];
+    sum[u] = joint[u] + weight[u];
+    if (OPERATION != OPERATION_OUTER) column.put(score[u]);
   }
   if (OPERATION == OPERATION_GRADIENT) return;
   int u = 0;
@@ -187,10 +192,9 @@ __device__ __forceinline__ void put_derivatives(const PassArguments& arguments,
           if (!has_part(scaled, gated, j, other) || (j == i && other < part)) continue;
           real value;
           if (OPERATION == OPERATION_OUTER) {
-            value = (joint[u] - weight[u]) * (joint[v] - weight[v]);
+            value = score[u] * (joint[v] - weight[v]);
           } else {
-            value = (real)-0.5 * ((joint[u] - weight[u]) * (joint[v] + weight[v]) +
-                                  (joint[v] - weight[v]) * (joint[u] + weight[u]));
+            value = halved[u] * sum[v] + halved[v] * sum[u];
             if (j == i && !dropped) {
               real mean_u = part == PART_PREDICTOR ? s.by_predictor
                             : part == PART_SCALE   ? s.by_scale
@@ -203,24 +207,25 @@ __device__ __forceinline__ void put_derivatives(const PassArguments& arguments,
               real half = (real)0.5 * (s.square - (real)1);
               real joint_u = weight_u + (part == PART_VARIANCE ? half : s.scaled * mean_u);
               real joint_v = weight_v + (other == PART_VARIANCE ? half : s.scaled * mean_v);
-              value += r * joint_u * joint_v - w * weight_u * weight_v;
+              real own = r * joint_u * joint_v - w * weight_u * weight_v;
               // Second derivatives.
               bool means = part <= PART_SCALE && other <= PART_SCALE;
               if (means) {
-                value += ((r - w) * s.mean_second - r * s.precision) * mean_u * mean_v;
+                own += ((r - w) * s.mean_second - r * s.precision) * mean_u * mean_v;
                 if (part == PART_PREDICTOR) {
-                  value += by_mean * (other == PART_PREDICTOR ? s.twice : s.mixed);
+                  own += by_mean * (other == PART_PREDICTOR ? s.twice : s.mixed);
                 }
               } else if (other == PART_VARIANCE && part <= PART_SCALE) {
-                value -= r * s.scaled * mean_u;
+                own -= r * s.scaled * mean_u;
               } else if (other == PART_VARIANCE && part == PART_VARIANCE) {
-                value -= (real)0.5 * r * s.square;
+                own -= (real)0.5 * r * s.square;
               } else if (part == PART_GATE && other == PART_GATE) {
-                value += (r - w) * s.gate_second;
+                own += (r - w) * s.gate_second;
               }
+              value += count * own;
             }
           }
-          column.put(count * value);
+          column.put(value);
           ++v;
         }
       }
