@@ -18,6 +18,8 @@ command repeats everything (`benches/peers/README.md` says what it needs):
 ```text
 python benches/peers/run.py
 ```
+
+GPUs: [gpu.md](gpu.md).
 """
 
 PEERS = """## Against peers

@@ -30,6 +30,7 @@ use crate::error::Result;
 use crate::model::{Data, Parameters};
 use crate::rng::Stream;
 use rayon::prelude::*;
+use std::time::Instant;
 
 /// Newton steps on the device before the host takes over: several times what a
 /// smooth fit needs. What needs more needs what the host knows: curved steps along
@@ -62,6 +63,20 @@ struct Fit {
     outcome: Outcome,
 }
 
+/// Where the time of [`Batch::fit`] goes, in seconds.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Phases {
+    /// Leading rows and starts, on the host.
+    pub starts: f64,
+    /// The climbs from the starts, on the device.
+    pub pilot: f64,
+    /// The climbs on all rows after a pilot, on the device.
+    pub polish: f64,
+    /// What the device left, on the host.
+    pub host: f64,
+}
+
 impl Batch<'_> {
     /// True if the device can run an estimator, of likelihoods without jumps: EM with
     /// one gate step per iteration, then the polish.
@@ -86,6 +101,23 @@ impl Batch<'_> {
         starts: &[Start],
         stream: impl Fn(usize, usize) -> Stream + Sync,
     ) -> Result<Vec<MultiStart>> {
+        Ok(self.fit_timed(starts, stream)?.0)
+    }
+
+    /// [`Batch::fit`], and where its time went.
+    ///
+    /// # Errors
+    /// As [`Batch::fit`].
+    ///
+    /// # Panics
+    /// As [`Batch::fit`].
+    #[doc(hidden)]
+    pub fn fit_timed(
+        &self,
+        starts: &[Start],
+        stream: impl Fn(usize, usize) -> Stream + Sync,
+    ) -> Result<(Vec<MultiStart>, Phases)> {
+        let mut phases = Phases::default();
         let Polish::Newton(newton) = self.options.polish else {
             panic!("the device runs estimators with a polish only");
         };
@@ -93,16 +125,19 @@ impl Batch<'_> {
         let pilot = self.options.pilot_rows.filter(|&pilot| pilot < rows);
         let pilot = pilot.filter(|_| !self.replicates.is_counted());
         let first_rows = pilot.unwrap_or(rows);
+        let clock = Instant::now();
         let from = self.starting_points(starts, &stream, first_rows)?;
-        let first = self.climb(from, first_rows, newton, WithMethod::Yes)?;
+        phases.starts = clock.elapsed().as_secs_f64();
+        let first = self.climb(from, first_rows, newton, WithMethod::Yes, &mut phases)?;
         let outcomes = match pilot {
             None => first,
-            Some(_) => self.polish_distinct(first, starts.len(), newton)?,
+            Some(_) => self.polish_distinct(first, starts.len(), newton, &mut phases)?,
         };
         let mut outcomes = outcomes.into_iter().map(|fit| fit.outcome);
-        Ok((0..self.replicates.count())
+        let fits = (0..self.replicates.count())
             .map(|_| MultiStart::new(outcomes.by_ref().take(starts.len()).collect()))
-            .collect())
+            .collect();
+        Ok((fits, phases))
     }
 
     /// Every start on every sample.
@@ -144,6 +179,7 @@ impl Batch<'_> {
         rows: usize,
         newton: NewtonOptions,
         method: WithMethod,
+        phases: &mut Phases,
     ) -> Result<Vec<Fit>> {
         let layout = self.template.layout();
         let sample_size = match self.replicates.is_counted() {
@@ -155,6 +191,7 @@ impl Batch<'_> {
             .iter()
             .map(|(sample, parameters)| (*sample, layout.pack(parameters)))
             .collect();
+        let clock = Instant::now();
         let ends = self.cuda.ascend(
             self.replicates,
             rows,
@@ -166,14 +203,21 @@ impl Batch<'_> {
             &starts,
             &options,
         )?;
+        match method {
+            WithMethod::Yes => phases.pilot += clock.elapsed().as_secs_f64(),
+            WithMethod::No => phases.polish += clock.elapsed().as_secs_f64(),
+        }
+        let clock = Instant::now();
         let fits = from.into_iter().zip(ends).collect::<Vec<_>>();
-        Ok(fits
+        let fits = fits
             .into_par_iter()
             .map(|((sample, _), end)| Fit {
                 sample,
                 outcome: self.finished(sample, rows, newton, self.outcome(end, rows)),
             })
-            .collect())
+            .collect();
+        phases.host += clock.elapsed().as_secs_f64();
+        Ok(fits)
     }
 
     fn outcome(&self, end: Ascended, rows: usize) -> Outcome {
@@ -212,6 +256,7 @@ impl Batch<'_> {
         pilots: Vec<Fit>,
         starts: usize,
         newton: NewtonOptions,
+        phases: &mut Phases,
     ) -> Result<Vec<Fit>> {
         // The first fit of the same sample that reached the same maximum.
         let twin = |k: usize| {
@@ -223,7 +268,7 @@ impl Batch<'_> {
         let from = distinct
             .map(|(fit, _)| (fit.sample, fit.outcome.parameters.clone()))
             .collect();
-        let ends = self.climb(from, self.replicates.rows(), newton, WithMethod::No)?;
+        let ends = self.climb(from, self.replicates.rows(), newton, WithMethod::No, phases)?;
         let mut ends = ends.into_iter();
         let mut fits: Vec<Fit> = Vec::with_capacity(pilots.len());
         for (pilot, twin) in pilots.into_iter().zip(twins) {

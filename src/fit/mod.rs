@@ -26,6 +26,8 @@ mod quadratic;
 mod schedule;
 mod start;
 
+#[doc(hidden)]
+pub use batch::Phases;
 pub use batch::{Batch, most_samples};
 pub use boundary::has_jumps;
 pub use bounds::{Bounds, Centre, Limits};

@@ -19,6 +19,9 @@ pub(super) trait Machine: Send + Sync {
     /// What it is, such as the product's name.
     fn description(&self) -> String;
 
+    /// The same, with what its speed depends on beside: versions, size.
+    fn details(&self) -> String;
+
     /// Memory in bytes, now.
     ///
     /// # Errors

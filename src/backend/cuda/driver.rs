@@ -313,6 +313,11 @@ impl Machine for Driver {
         self.description.name.clone()
     }
 
+    fn details(&self) -> String {
+        let (major, minor) = (self.version / 1000, self.version % 1000 / 10);
+        format!("{}, driver of CUDA {major}.{minor}", self.description)
+    }
+
     fn memory(&self) -> Result<Memory> {
         self.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| self.failed(e))?;

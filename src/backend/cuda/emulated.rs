@@ -234,6 +234,10 @@ impl Machine for Emulated {
         "kernels on the processor, for tests".to_string()
     }
 
+    fn details(&self) -> String {
+        format!("{}, {} MiB", self.description(), self.limit >> 20)
+    }
+
     fn memory(&self) -> Result<Memory> {
         Ok(Memory {
             free: self.limit - self.heap().used,

@@ -2,6 +2,7 @@
 
 use super::ascent;
 use super::divergence::{self, DIVERGENCE};
+use super::limits::LIMITS;
 use super::nvrtc::{Nvrtc, Target};
 use super::passes::{self, Compilation};
 use super::program::{Precision, Program};
@@ -32,6 +33,7 @@ pub fn programs(
         passes::program(parameters, compilation, precision),
         Program::new(&SAMPLE, &rows),
         Program::new(&DIVERGENCE, &pairs),
+        Program::new(&LIMITS, &[]),
     ];
     listed.map(ListedProgram).to_vec()
 }

@@ -98,8 +98,9 @@ __device__ __forceinline__ Jet jet(real value, real first, real second) {
 // log(1 + e^t)
 __device__ __forceinline__ Jet softplus(real t) {
   real e = exp(-fabs(t));
-  real logistic = (t >= (real)0 ? (real)1 : e) / ((real)1 + e);
-  return jet(fmax(t, (real)0) + log1p(e), logistic, e / (((real)1 + e) * ((real)1 + e)));
+  real inverse = (real)1 / ((real)1 + e);
+  real logistic = (t >= (real)0 ? (real)1 : e) * inverse;
+  return jet(fmax(t, (real)0) + log1p(e), logistic, e * inverse * inverse);
 }
 
 __device__ __forceinline__ Jet activation(int kind, real t) {
@@ -173,6 +174,31 @@ __device__ __forceinline__ bool is_router(int gate) {
 // exp(t) for t <= 0; the largest term, t = 0, costs nothing.
 __device__ __forceinline__ real exp_below(real t) { return t == (real)0 ? (real)1 : exp(t); }
 
+// exp(terms - largest), divided by their sum; returns the logarithm of the sum of
+// exp(terms).
+__device__ __forceinline__ real normalised_exponentials(const real* terms, real largest, int count,
+                                                        real* exponentials) {
+  real total = (real)0;
+  if (count == 2) {
+    // Rows of a warp differ in which term is the largest: one exponential serves both.
+    real smaller = exp(-fabs(terms[0] - terms[1]));
+    bool first = terms[0] >= terms[1];
+    exponentials[0] = first ? (real)1 : smaller;
+    exponentials[1] = first ? smaller : (real)1;
+    total = (real)1 + smaller;
+  } else {
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      exponentials[i] = exp_below(terms[i] - largest);
+      total += exponentials[i];
+    }
+  }
+  real inverse = (real)1 / total;
+#pragma unroll
+  for (int i = 0; i < count; ++i) exponentials[i] *= inverse;
+  return largest + log(total);
+}
+
 // Conditional law at one input; twin of `model::Conditional`.
 struct Law {
   real mean[MOST_EXPERTS];
@@ -239,16 +265,7 @@ __device__ __forceinline__ void law_at(const Structure& structure, const double*
       top = fmax(top, law.log_weight[i]);
     }
   }
-  real total = (real)0;
+  real log_total = normalised_exponentials(law.log_weight, top, count, law.weight);
 #pragma unroll
-  for (int i = 0; i < count; ++i) {
-    law.weight[i] = exp_below(law.log_weight[i] - top);
-    total += law.weight[i];
-  }
-  real log_total = top + log(total);
-#pragma unroll
-  for (int i = 0; i < count; ++i) {
-    law.weight[i] /= total;
-    law.log_weight[i] -= log_total;
-  }
+  for (int i = 0; i < count; ++i) law.log_weight[i] -= log_total;
 }

@@ -9,6 +9,7 @@
 //! ascent     launches of ascent.cu          divergence compares pairs of mixtures
 //! nvrtc      compiles programs              cache      keeps what was compiled
 //! choice     which device a user wants      listing    all programs, for a bench
+//! limits     what a device can do at most
 //! ```
 //!
 //! The kernels (`*.cu`, headers `*.cuh`) are CUDA C of our own, compiled when the
@@ -25,6 +26,7 @@ mod driver;
 mod emulated;
 #[cfg(test)]
 pub(crate) mod examples;
+mod limits;
 mod listing;
 mod nvrtc;
 mod outputs;
@@ -41,7 +43,11 @@ pub use device::Memory;
 pub use divergence::{Comparer, SmoothDivergences, Steps};
 pub use emulated::Order;
 #[doc(hidden)]
+pub use limits::Limits;
+#[doc(hidden)]
 pub use listing::{ListedProgram, programs};
+#[doc(hidden)]
+pub use outputs::Operation;
 pub use passes::Compilation;
 pub use program::Precision;
 pub use replicates::{BoxBounds, Replicates, Sampling};
@@ -52,7 +58,7 @@ use crate::model::{Data, Identity, Parameters};
 use device::Device;
 use emulated::Emulated;
 use ndarray::{Array1, Array2};
-use outputs::{Operation, masks};
+use outputs::masks;
 use passes::Passes;
 use samples::Samples;
 use std::collections::HashMap;

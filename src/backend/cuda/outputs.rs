@@ -22,12 +22,18 @@ use crate::model::{ExpertGate, Layout, Parameters};
 use ndarray::{Array1, Array2};
 
 /// What a pass adds up; codes as `OPERATION_...` in `pass.cu`.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Operation {
+pub enum Operation {
+    /// The log-likelihood.
     Value,
+    /// The same with its gradient.
     Gradient,
+    /// The same with its Hessian.
     Derivatives,
+    /// Outer products of scores.
     Outer,
+    /// What an iteration of expectation maximisation needs.
     Expectation,
 }
 

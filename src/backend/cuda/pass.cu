@@ -67,6 +67,11 @@ struct Point {
   real residual[MOST_EXPERTS];
 };
 
+// 1 / variance of an expert: a block's copy of the table has it in the variance's place.
+__device__ __forceinline__ real precision_of(const double* table, int d, int i) {
+  return (real)entries_of(table, d, i).variance;
+}
+
 // Moves to (x, y) and returns log p(y | x).
 __device__ __forceinline__ real observe(const Structure& structure, const double* table,
                                         const real* x, real y, Point& point) {
@@ -80,18 +85,11 @@ __device__ __forceinline__ real observe(const Structure& structure, const double
     real residual = y - point.law.mean[i];
     point.residual[i] = residual;
     joint[i] = point.law.log_weight[i] -
-               (real)0.5 * ((real)LOG_TWO_PI + e.log_variance + residual * residual / e.variance);
+               (real)0.5 * ((real)LOG_TWO_PI + e.log_variance +
+                            residual * residual * precision_of(table, d, i));
     best = fmax(best, joint[i]);
   }
-  real evidence = (real)0;
-#pragma unroll
-  for (int i = 0; i < count; ++i) {
-    point.responsibility[i] = exp_below(joint[i] - best);
-    evidence += point.responsibility[i];
-  }
-#pragma unroll
-  for (int i = 0; i < count; ++i) point.responsibility[i] /= evidence;
-  return best + log(evidence);
+  return normalised_exponentials(joint, best, count, point.responsibility);
 }
 
 // Where a row's columns go: entry c of row `row` is at first[c * stride].
@@ -108,8 +106,8 @@ struct Slopes {
   real by_predictor, by_scale, twice, mixed;
   // Of the log-weight in the mean, and in the gate's own driver.
   real mean_first, mean_second, gate_first, gate_second;
-  // residual / variance, residual^2 / variance
-  real scaled, square;
+  // 1 / variance, residual / variance, residual^2 / variance
+  real precision, scaled, square;
 };
 
 __device__ __forceinline__ Slopes slopes_of(const Structure& structure, const double* table,
@@ -126,7 +124,8 @@ __device__ __forceinline__ Slopes slopes_of(const Structure& structure, const do
   s.mean_second = router ? (real)0 : gate.second;
   s.gate_first = router ? gate.first : (real)1;
   s.gate_second = router ? gate.second : (real)0;
-  s.scaled = point.residual[i] / e.variance;
+  s.precision = precision_of(table, DIMENSION(structure), i);
+  s.scaled = point.residual[i] * s.precision;
   s.square = point.residual[i] * s.scaled;
   return s;
 }
@@ -164,9 +163,14 @@ __device__ __forceinline__ void put_derivatives(const PassArguments& arguments,
       ++drivers;
     }
   }
+  // R_u - W_u times the count, -1/2 of that, and R_u + W_u.
+  real score[MOST_DRIVERS], halved[MOST_DRIVERS], sum[MOST_DRIVERS];
 #pragma unroll
   for (int u = 0; u < drivers; ++u) {
-    if (OPERATION != OPERATION_OUTER) column.put(count * (joint[u] - weight[u]));
+    score[u] = count * (joint[u] - weight[u]);
+    halved[u] = (real)-0.5 * score[u];
+    sum[u] = joint[u] + weight[u];
+    if (OPERATION != OPERATION_OUTER) column.put(score[u]);
   }
   if (OPERATION == OPERATION_GRADIENT) return;
   int u = 0;
@@ -188,10 +192,9 @@ __device__ __forceinline__ void put_derivatives(const PassArguments& arguments,
           if (!has_part(scaled, gated, j, other) || (j == i && other < part)) continue;
           real value;
           if (OPERATION == OPERATION_OUTER) {
-            value = (joint[u] - weight[u]) * (joint[v] - weight[v]);
+            value = score[u] * (joint[v] - weight[v]);
           } else {
-            value = (real)-0.5 * ((joint[u] - weight[u]) * (joint[v] + weight[v]) +
-                                  (joint[v] - weight[v]) * (joint[u] + weight[u]));
+            value = halved[u] * sum[v] + halved[v] * sum[u];
             if (j == i && !dropped) {
               real mean_u = part == PART_PREDICTOR ? s.by_predictor
                             : part == PART_SCALE   ? s.by_scale
@@ -204,25 +207,25 @@ __device__ __forceinline__ void put_derivatives(const PassArguments& arguments,
               real half = (real)0.5 * (s.square - (real)1);
               real joint_u = weight_u + (part == PART_VARIANCE ? half : s.scaled * mean_u);
               real joint_v = weight_v + (other == PART_VARIANCE ? half : s.scaled * mean_v);
-              value += r * joint_u * joint_v - w * weight_u * weight_v;
+              real own = r * joint_u * joint_v - w * weight_u * weight_v;
               // Second derivatives.
               bool means = part <= PART_SCALE && other <= PART_SCALE;
               if (means) {
-                Entries e = entries_of(table, DIMENSION(arguments.structure), i);
-                value += ((r - w) * s.mean_second - r / e.variance) * mean_u * mean_v;
+                own += ((r - w) * s.mean_second - r * s.precision) * mean_u * mean_v;
                 if (part == PART_PREDICTOR) {
-                  value += by_mean * (other == PART_PREDICTOR ? s.twice : s.mixed);
+                  own += by_mean * (other == PART_PREDICTOR ? s.twice : s.mixed);
                 }
               } else if (other == PART_VARIANCE && part <= PART_SCALE) {
-                value -= r * s.scaled * mean_u;
+                own -= r * s.scaled * mean_u;
               } else if (other == PART_VARIANCE && part == PART_VARIANCE) {
-                value -= (real)0.5 * r * s.square;
+                own -= (real)0.5 * r * s.square;
               } else if (part == PART_GATE && other == PART_GATE) {
-                value += (r - w) * s.gate_second;
+                own += (r - w) * s.gate_second;
               }
+              value += count * own;
             }
           }
-          column.put(count * value);
+          column.put(value);
           ++v;
         }
       }
@@ -253,14 +256,13 @@ __device__ __forceinline__ void put_expectation(const PassArguments& arguments,
 #pragma unroll
   for (int i = 0; i < experts; ++i) {
     Slopes s = slopes_of(arguments.structure, table, point, i);
-    Entries e = entries_of(table, DIMENSION(arguments.structure), i);
     real w = point.law.weight[i], r = count * point.responsibility[i];
     bool dropped = w == (real)0 && r == (real)0;
     real residual = point.residual[i];
     real surplus = point.responsibility[i] - w;
-    real score = dropped ? (real)0 : r * residual / e.variance + count * surplus * s.mean_first;
+    real score = dropped ? (real)0 : r * s.scaled + count * surplus * s.mean_first;
     real bound = count * curvature_bound(arguments.structure, point.law.gate[i], w);
-    real curvature = dropped ? (real)0 : bound + r / e.variance;
+    real curvature = dropped ? (real)0 : bound + r * s.precision;
     column.put(r);
     column.put(r * residual * residual);
     real mean[2] = {s.by_predictor, s.by_scale};
@@ -321,7 +323,9 @@ __device__ __forceinline__ void pass(const PassArguments& arguments, double* mem
   double* sums = table + table_length;
   real* tile = (real*)(sums + groups * outputs);
   for (u32 k = thread; k < table_length; k += threads) {
-    table[k] = arguments.tables[(u64)fit * table_length + k];
+    double entry = arguments.tables[(u64)fit * table_length + k];
+    bool variance = k % entries_stride(d) == d + 2;
+    table[k] = variance ? 1.0 / entry : entry;
   }
   for (u32 k = thread; k < groups * outputs; k += threads) sums[k] = 0.0;
   __syncthreads();
@@ -371,12 +375,15 @@ __device__ __forceinline__ void pass(const PassArguments& arguments, double* mem
     const u32 used = (u32)min((u64)tile_rows, end - start);
     for (u32 k = thread; k < groups * outputs; k += threads) {
       const u32 output = arguments.outputs[k % outputs];
-      const real* column = tile + (output & 0xffffu) * stride;
-      const real* monomial = tile + (columns + (output >> 16)) * stride;
       const u32 from = min((k / outputs) * group_rows, used);
       const u32 to = min(from + group_rows, used);
+      const real* column = tile + (output & 0xffffu) * stride + from;
+      const real* monomial = tile + (columns + (output >> 16)) * stride + from;
       real sum = (real)0;
-      for (u32 row = from; row < to; ++row) sum += column[row] * monomial[row];
+      // A signed index cannot wrap around, so that offsets are known when it is unrolled.
+      const int rows = (int)(to - from);
+#pragma unroll 8
+      for (int row = 0; row < rows; ++row) sum += column[row] * monomial[row];
       sums[k] += (double)sum;
     }
     __syncthreads();

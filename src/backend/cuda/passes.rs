@@ -10,6 +10,7 @@ use crate::model::Parameters;
 use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// The kernels of one pass.
 const PASS: Source = Source {
@@ -357,29 +358,92 @@ impl Passes {
         let part = (free / 2 / each).clamp(1, of.len().max(1));
         let mut decoded = Vec::with_capacity(of.len());
         for of in of.chunks(part) {
-            let tables: Vec<f64> = of.iter().flat_map(|(_, p)| table(p)).collect();
-            let sample_of: Vec<u32> = of.iter().map(|(s, _)| *s as u32).collect();
-            let active: Vec<u32> = (0..of.len() as u32).collect();
-            let tables = self.device.upload(&tables)?;
-            let sample_of = self.device.upload(&sample_of)?;
-            let active = self.device.upload(&active)?;
-            let active_count = self.device.upload(&[of.len() as u32])?;
-            let partial = self.device.zeros(of.len() * partial)?;
-            let totals = self.device.zeros(of.len() * outputs)?;
-            let fits = Fits {
-                samples,
-                row_count,
-                tables: tables.address(),
-                sample_of: sample_of.address(),
-                active: active.address(),
-                active_count: active_count.address(),
-                slots: of.len(),
-                wanted: None,
-            };
-            self.launch(&prepared, &fits, &partial, totals.address())?;
-            let totals = totals.all()?;
+            let resident = Resident::new(&self.device, &prepared, row_count, of)?;
+            resident.launch(self, &prepared, samples, row_count)?;
+            let totals = resident.totals.all()?;
             decoded.extend(totals.chunks(outputs).map(|t| prepared.plan.decode(t)));
         }
         Ok(decoded)
+    }
+
+    /// Least wall time in seconds of a pass for all of these, when nothing but the
+    /// sums' kernels runs; of so many repetitions.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Device`].
+    pub fn seconds(
+        &self,
+        operation: Operation,
+        samples: &Samples,
+        row_count: usize,
+        of: &[(usize, &Parameters)],
+        repetitions: usize,
+    ) -> Result<f64> {
+        let prepared = self.prepare(operation)?;
+        let resident = Resident::new(&self.device, &prepared, row_count, of)?;
+        let launch = || {
+            resident.launch(self, &prepared, samples, row_count)?;
+            self.device.machine().synchronise()
+        };
+        // Compiles.
+        launch()?;
+        let mut least = f64::INFINITY;
+        for _ in 0..repetitions {
+            let clock = Instant::now();
+            launch()?;
+            least = least.min(clock.elapsed().as_secs_f64());
+        }
+        Ok(least)
+    }
+}
+
+/// What a pass for given parameters reads and writes.
+struct Resident {
+    tables: Buffer<f64>,
+    sample_of: Buffer<u32>,
+    active: Buffer<u32>,
+    active_count: Buffer<u32>,
+    partial: Buffer<f64>,
+    totals: Buffer<f64>,
+}
+
+impl Resident {
+    fn new(
+        device: &Device,
+        prepared: &Prepared,
+        row_count: usize,
+        of: &[(usize, &Parameters)],
+    ) -> Result<Self> {
+        let tables: Vec<f64> = of.iter().flat_map(|(_, p)| table(p)).collect();
+        let sample_of: Vec<u32> = of.iter().map(|(s, _)| *s as u32).collect();
+        let active: Vec<u32> = (0..of.len() as u32).collect();
+        Ok(Resident {
+            tables: device.upload(&tables)?,
+            sample_of: device.upload(&sample_of)?,
+            active: device.upload(&active)?,
+            active_count: device.upload(&[of.len() as u32])?,
+            partial: device.zeros(of.len() * prepared.partial_length(row_count))?,
+            totals: device.zeros(of.len() * prepared.plan.outputs.len())?,
+        })
+    }
+
+    fn launch(
+        &self,
+        passes: &Passes,
+        prepared: &Prepared,
+        samples: &Samples,
+        row_count: usize,
+    ) -> Result<()> {
+        let fits = Fits {
+            samples,
+            row_count,
+            tables: self.tables.address(),
+            sample_of: self.sample_of.address(),
+            active: self.active.address(),
+            active_count: self.active_count.address(),
+            slots: self.active.len(),
+            wanted: None,
+        };
+        passes.launch(prepared, &fits, &self.partial, self.totals.address())
     }
 }

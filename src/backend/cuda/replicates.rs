@@ -33,6 +33,15 @@ impl Replicates {
         self.samples.capacity
     }
 
+    /// A copy of one sample on the host; counts are left out.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Device`].
+    #[doc(hidden)]
+    pub fn sample(&self, sample: usize) -> Result<Data> {
+        self.samples.download(sample)
+    }
+
     /// True if rows have counts.
     pub fn is_counted(&self) -> bool {
         self.samples.counted
@@ -118,6 +127,27 @@ impl Cuda {
         let of = [(sample, parameters)];
         let sums = passes.run(Operation::Derivatives, samples, rows, &of)?;
         Ok(outputs::derivatives(&sums[0], parameters.layout().len()))
+    }
+
+    /// Least wall time in seconds of a pass for each (sample, parameters) over the
+    /// leading `rows` rows, everything being on the device; of so many repetitions.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::OutOfMemory`], [`crate::error::Error::Device`].
+    #[doc(hidden)]
+    pub fn time_pass(
+        &self,
+        operation: Operation,
+        replicates: &Replicates,
+        rows: usize,
+        of: &[(usize, &Parameters)],
+        repetitions: usize,
+    ) -> Result<f64> {
+        let Some((_, first)) = of.first() else {
+            return Err(Error::value("fits", "at least one is needed"));
+        };
+        let passes = self.passes(first)?;
+        passes.seconds(operation, &replicates.samples, rows, of, repetitions)
     }
 
     /// Climbs from each start (sample, packed coordinates) on the leading `rows` rows

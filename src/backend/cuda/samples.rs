@@ -4,6 +4,7 @@ use super::device::{Buffer, Device};
 use super::structure::Rows;
 use crate::error::{Error, Result};
 use crate::model::Data;
+use ndarray::{Array1, Array2};
 
 /// Samples of one size, each of one replicate, that stay on the device.
 ///
@@ -36,6 +37,20 @@ impl Samples {
             dimension,
             counted: false,
         }
+    }
+
+    /// A copy of one sample on the host, without its counts.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn download(&self, sample: usize) -> Result<Data> {
+        let (rows, d) = (self.capacity, self.dimension);
+        let width = d + 1 + usize::from(self.counted);
+        let own = self.values.read(sample * width * rows, (d + 1) * rows)?;
+        let (inputs, responses) = own.split_at(d * rows);
+        let columns = Array2::from_shape_vec((d, rows), inputs.to_vec());
+        let columns = columns.expect("d columns of all rows");
+        Data::from_columns(columns, Array1::from(responses.to_vec()))
     }
 
     /// As kernels see them.
