@@ -88,6 +88,10 @@ fn assert_one_maximum(what: &str, n: u64, got: &Row, expected: &Row) {
         got.log_likelihood,
         expected.log_likelihood
     );
+    let errors = |row: &Row| row.standard_errors.clone().unwrap_or_default();
+    for (a, b) in errors(got).iter().zip(&errors(expected)) {
+        close("standard error", *a, *b, 1e-3 * b.abs());
+    }
     let root = (n as f64).sqrt();
     for (a, b) in got.losses.iter().zip(&expected.losses) {
         close("loss", *a, *b, 0.02 / root + 0.02 * b.abs());

@@ -110,7 +110,7 @@ fn cases() -> Vec<Case> {
     let absolute = two_of(competition(Response::Absolute));
     let own = Compilation::Specialised;
     vec![
-        case("K=2 d=1 softplus", softplus.clone(), 2, 1, own),
+        case("K=2 d=1 softplus", softplus, 2, 1, own),
         case("K=3 d=2 softmax", dense(GateKind::Softmax), 3, 2, own),
         case("K=4 d=4 top-2 absolute", absolute, 4, 4, own),
         case("K=8 d=8 sigmoid", dense(GateKind::Sigmoid), 8, 8, own),
@@ -340,20 +340,16 @@ fn parse(report: &str) -> BTreeMap<String, Usage> {
     for line in report.lines() {
         if let Some(rest) = line.split("Compiling entry function '").nth(1) {
             compiling = rest.split('\'').next().unwrap_or_default().to_string();
-            kernels.insert(compiling.clone(), Usage::default());
         } else if let Some(rest) = line.split("Function properties for ").nth(1) {
             described = rest.trim().to_string();
         } else if line.contains("bytes stack frame") {
-            if let Some(usage) = kernels.get_mut(&described) {
-                usage.stack = before(line, " bytes stack frame");
-                usage.spills =
-                    before(line, " bytes spill stores") + before(line, " bytes spill loads");
-            }
+            let usage = kernels.entry(described.clone()).or_default();
+            usage.stack = before(line, " bytes stack frame");
+            usage.spills = before(line, " bytes spill stores") + before(line, " bytes spill loads");
         } else if line.contains("Used ") && line.contains(" registers") {
-            if let Some(usage) = kernels.get_mut(&compiling) {
-                usage.registers = before(line, " registers");
-                usage.shared = before(line, " bytes smem");
-            }
+            let usage = kernels.entry(compiling.clone()).or_default();
+            usage.registers = before(line, " registers");
+            usage.shared = before(line, " bytes smem");
         }
     }
     kernels

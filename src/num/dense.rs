@@ -103,6 +103,9 @@ pub fn solve_ridged(matrix: &Array2<f64>, rhs: &Array1<f64>) -> Option<Array1<f6
         return Some(factor.solve(rhs));
     }
     let scale = matrix.diag().iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    if !scale.is_finite() {
+        return None;
+    }
     let mut ridge = 1e-12 * scale.max(f64::MIN_POSITIVE);
     while ridge <= scale {
         let mut repaired = matrix.clone();
@@ -140,5 +143,6 @@ mod tests {
         let x = solve_ridged(&a, &array![2.0, 2.0]).unwrap();
         assert!((x[0] + x[1] - 2.0).abs() < 1e-6);
         assert!(solve_ridged(&array![[0.0]], &array![1.0]).is_none());
+        assert!(solve_ridged(&array![[f64::INFINITY]], &array![1.0]).is_none());
     }
 }

@@ -82,7 +82,6 @@ pub(super) fn batch_rows(
         true => Sampling::Counts,
         false => Sampling::Rows,
     };
-    // What does not fit at all fails below, in the rows' own words.
     let most = most_samples(
         cuda,
         &truth.template,
@@ -91,7 +90,12 @@ pub(super) fn batch_rows(
         cell.starts.len(),
         &truth.fit.options(),
     );
-    let mut size = most.unwrap_or(1).min(MOST_REPLICATES);
+    let mut size = match most {
+        Ok(most) => most.min(MOST_REPLICATES),
+        // It fails below, replicate by replicate: rows say what was missing.
+        Err(Error::OutOfMemory { .. }) => 1,
+        Err(error) => return Err(error),
+    };
     while !left.is_empty() {
         let (now, rest) = left.split_at(size.clamp(1, left.len()));
         let clock = Instant::now();

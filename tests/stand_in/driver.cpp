@@ -31,7 +31,8 @@ struct Kernel {
 };
 
 std::recursive_mutex lock;
-bool initialised, retained;
+bool initialised;
+int retained;  // how often the context is held
 int failed;  // an error that stays, as of a kernel that failed
 thread_local void* current;
 int context, stream;
@@ -128,14 +129,15 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
   }
 }
 int cuDevicePrimaryCtxRetain(void** given, int device) {
+  LOCKED;
   if (!initialised || device < 7) return INVALID_DEVICE;
-  retained = true;
+  ++retained;
   *given = &context;
   return SUCCESS;
 }
 int cuDevicePrimaryCtxRelease_v2(int) {
   LOCKED;
-  retained = false;
+  if (--retained > 0) return SUCCESS;
   return memory.empty() && waiting.empty() ? SUCCESS : INVALID_CONTEXT;
 }
 int cuCtxSetCurrent(void* given) {
@@ -147,7 +149,10 @@ int cuStreamCreate(void** given, unsigned flags) {
   *given = &stream;
   return flags == 1 ? SUCCESS : INVALID_VALUE;
 }
-int cuStreamDestroy_v2(void* given) { return given == &stream ? SUCCESS : INVALID_VALUE; }
+int cuStreamDestroy_v2(void* given) {
+  USABLE;
+  return given == &stream ? SUCCESS : INVALID_VALUE;
+}
 int cuStreamSynchronize(void* given) {
   USABLE;
   return given == &stream ? finish() : INVALID_VALUE;

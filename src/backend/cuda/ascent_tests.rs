@@ -616,9 +616,10 @@ fn a_sparse_mixture_stops_before_the_same_jumps() {
             let expected = polish(&Reference, &case.data, start, &case.bounds, options);
             let name = format!("{found:?} {expected:?}");
             assert_halt(found.halt, &expected.stop, &name);
-            // The last steps towards a jump become ever shorter, until rounding ends them.
-            let iterations = found.newton.abs_diff(expected.effort.newton);
-            assert!(iterations <= 3, "{name}");
+            // Ever shorter steps towards a jump end by rounding.
+            if truth.dimension() == 1 {
+                assert_eq!(found.newton, expected.effort.newton, "{name}");
+            }
             let apart = (found.log_likelihood - expected.log_likelihood).abs();
             assert!(apart <= 1e-9 * expected.log_likelihood.abs(), "{name}");
             ended += usize::from(found.halt == Halt::NoAscent);
