@@ -255,7 +255,7 @@ fn distances(devices: &Devices, model: &Model, fits: &[MultiStart]) -> Result<f6
                 d.kullback_leibler.value,
             ]
         };
-        for (a, b) in values(&found).into_iter().zip(values(&expected)) {
+        for (a, b) in values(found).into_iter().zip(values(&expected)) {
             most = most.max((a - b).abs() / b);
         }
     }
