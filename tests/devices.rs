@@ -54,9 +54,12 @@ fn with_stand_in(test: &str, settings: &[(&str, &str)]) -> bool {
     if std::env::var_os(FOLDER).is_some() {
         return true;
     }
-    let header: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src/backend/cuda/emulation.h"]
-        .iter()
-        .collect();
+    let header: PathBuf = [
+        env!("CARGO_MANIFEST_DIR"),
+        "src/backend/cuda/machine/emulation.h",
+    ]
+    .iter()
+    .collect();
     let scratch = tempfile::tempdir().unwrap();
     let others = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let folders = std::iter::once(stand_in().to_path_buf()).chain(std::env::split_paths(&others));

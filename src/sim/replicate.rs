@@ -46,7 +46,7 @@ pub fn replicate(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Row> {
 /// Computes one replicate and keeps every start's outcome.
 ///
 /// # Errors
-/// [`Error::Value`] if a start does not fit the study; how a fit ends is in the
+/// [`crate::error::Error::Value`] if a start does not fit the study; how a fit ends is in the
 /// row, never an error.
 pub fn replay(plan: &Plan, cell: &Cell, replicate: u64) -> Result<Replay> {
     replay_with(&Cpu::new(), plan, cell, replicate)

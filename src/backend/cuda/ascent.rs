@@ -8,8 +8,8 @@
 //! coordinates) end with [`Halt::NoAscent`] or at a limit, where the processor can
 //! go on from.
 
-use super::device::{Address, Buffer, Device, Shape};
-use super::program::{Program, Source};
+use super::machine::program::{Program, Source};
+use super::machine::{Address, Buffer, Device, Shape};
 use super::structure::{Structure, table};
 use crate::error::{Error, Result};
 use crate::model::{Coordinate, GateKind, Layout, Parameters, VarianceStructure};

@@ -2,7 +2,7 @@
 //! reference backend, so that nothing but the control is tested.
 
 use super::*;
-use crate::backend::cuda::emulated::{Emulated, Order};
+use crate::backend::cuda::machine::emulated::{Emulated, Order};
 use crate::backend::{Backend, Reference};
 use crate::fit::{
     Bounds, EmOptions, GainMeasure, GateStep, Method, NewtonOptions, Options, Outcome, Polish,

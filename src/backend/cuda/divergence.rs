@@ -1,7 +1,7 @@
 //! Divergences between pairs of mixtures at many inputs.
 
-use super::device::{Address, Device, Shape};
-use super::program::{IN_DOUBLE, Program, Source};
+use super::machine::program::{IN_DOUBLE, Program, Source};
+use super::machine::{Address, Device, Shape};
 use super::structure::{GENERIC_DIMENSION, GENERIC_EXPERTS, Structure, table};
 use crate::error::Result;
 use crate::model::Parameters;

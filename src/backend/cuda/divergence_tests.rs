@@ -1,6 +1,6 @@
 use super::*;
-use crate::backend::cuda::emulated::{Emulated, Order};
 use crate::backend::cuda::examples::{gates, mixture};
+use crate::backend::cuda::machine::emulated::{Emulated, Order};
 use crate::model::GateKind;
 
 const STEPS: Steps = Steps {

@@ -1,8 +1,8 @@
 //! What a device can do at most, measured: what passes are compared with.
 
 use super::Cuda;
-use super::device::{Address, Buffer, Device, Shape};
-use super::program::{IN_DOUBLE, Program, Source};
+use super::machine::program::{IN_DOUBLE, Program, Source};
+use super::machine::{Address, Buffer, Device, Shape};
 use crate::error::Result;
 use bytemuck::{Pod, Zeroable};
 use std::time::Instant;

@@ -3,9 +3,9 @@
 use super::ascent;
 use super::divergence::{self, DIVERGENCE};
 use super::limits::LIMITS;
-use super::nvrtc::{Nvrtc, Target};
+use super::machine::nvrtc::{Nvrtc, Target};
+use super::machine::program::{Precision, Program};
 use super::passes::{self, Compilation};
-use super::program::{Precision, Program};
 use super::sample::SAMPLE;
 use super::structure::Structure;
 use crate::error::{Error, Result};

@@ -1,15 +1,12 @@
 //! Passes over data, and whole batches of fits, on a GPU.
 //!
 //! ```text
-//! device     memory, programs, launches: all that is asked of a machine
-//! driver     a GPU, by cudarc and NVRTC     emulated   the processor, by g++
-//! program    source text and constants      structure  a mixture as kernels see it
-//! samples    data on a device               sample     draws them there
-//! passes     launches of pass.cu            outputs    what a pass sums
-//! ascent     launches of ascent.cu          divergence compares pairs of mixtures
-//! nvrtc      compiles programs              cache      keeps what was compiled
-//! choice     which device a user wants      listing    all programs, for a bench
-//! limits     what a device can do at most
+//! machine      what runs kernels: a GPU, or the processor in its place
+//! structure    a mixture as kernels see it     outputs      what a pass sums
+//! samples      data on a device                sample       draws them there
+//! passes       launches of pass.cu             ascent       launches of ascent.cu
+//! replicates   what is done with many samples  divergence   compares pairs of mixtures
+//! limits       what a device can do at most    listing      all programs, for a bench
 //! ```
 //!
 //! The kernels (`*.cu`, headers `*.cuh`) are CUDA C of our own, compiled when the
@@ -17,46 +14,39 @@
 //! been run on real hardware.
 
 mod ascent;
-mod cache;
-mod choice;
-mod device;
 mod divergence;
-#[cfg(feature = "cuda")]
-mod driver;
-mod emulated;
 #[cfg(test)]
 pub(crate) mod examples;
 mod limits;
 mod listing;
-mod nvrtc;
+mod machine;
 mod outputs;
 mod passes;
-mod program;
 mod replicates;
 mod sample;
 mod samples;
 mod structure;
 
 pub use ascent::{Ascended, AscentOptions, ExpectationRule, GainUnit, Halt, NewtonRule, PastJumps};
-pub use choice::{DeviceChoice, DeviceDescription};
-pub use device::Memory;
 pub use divergence::{Comparer, SmoothDivergences, Steps};
-pub use emulated::Order;
 #[doc(hidden)]
 pub use limits::Limits;
 #[doc(hidden)]
 pub use listing::{ListedProgram, programs};
+pub use machine::Memory;
+pub use machine::choice::{DeviceChoice, DeviceDescription};
+pub use machine::emulated::Order;
+pub use machine::program::Precision;
 #[doc(hidden)]
 pub use outputs::Operation;
 pub use passes::Compilation;
-pub use program::Precision;
 pub use replicates::{BoxBounds, Replicates, Sampling};
 
 use super::{Backend, Derivatives, EmStatistics};
 use crate::error::{Error, Result};
 use crate::model::{Data, Identity, Parameters};
-use device::Device;
-use emulated::Emulated;
+use machine::Device;
+use machine::emulated::Emulated;
 use ndarray::{Array1, Array2};
 use outputs::masks;
 use passes::Passes;
@@ -74,7 +64,7 @@ use structure::Structure;
 /// built without the feature `cuda`.
 #[cfg(feature = "cuda")]
 pub fn devices() -> Result<Vec<DeviceDescription>> {
-    driver::Driver::probe()
+    machine::driver::Driver::probe()
 }
 
 /// All GPUs of this computer, also those that are too old to be used.
@@ -191,7 +181,7 @@ impl Cuda {
     pub fn open(ordinal: usize) -> Result<Self> {
         #[cfg(feature = "cuda")]
         return Ok(Cuda::new(
-            Device::new(driver::Driver::open(ordinal)?),
+            Device::new(machine::driver::Driver::open(ordinal)?),
             Compilation::Specialised,
             Precision::Double,
         ));

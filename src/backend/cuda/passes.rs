@@ -1,8 +1,8 @@
 //! Passes over data: launches of `pass.cu` for mixtures of one structure.
 
-use super::device::{Address, Buffer, Device, Shape};
+use super::machine::program::{Precision, Program, Source};
+use super::machine::{Address, Buffer, Device, Shape};
 use super::outputs::{Operation, Plan, masks};
-use super::program::{Precision, Program, Source};
 use super::samples::Samples;
 use super::structure::{Rows, Structure, table};
 use crate::error::{Error, Result};

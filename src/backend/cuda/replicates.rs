@@ -4,7 +4,7 @@ use super::ascent::{
     self, Ascended, AscentBuffers, AscentOptions, Decoding, NewtonRule, Sums, WANTS_DERIVATIVES,
     WANTS_EXPECTATION,
 };
-use super::device::Buffer;
+use super::machine::Buffer;
 use super::outputs::{self, Operation};
 use super::passes::{Fits, Passes, Prepared, constants};
 use super::sample;
@@ -66,7 +66,7 @@ const ROUGH_GAIN: f64 = 0.1;
 const LATTICE_ROWS: usize = 4096;
 
 impl Cuda {
-    /// Copies of samples of the processor's; see [`Samples::upload`].
+    /// Copies of samples of the processor's; a smaller one is filled up with rows of count 0.
     ///
     /// # Errors
     /// [`crate::error::Error::Dimension`] if they differ in dimension or in having counts;

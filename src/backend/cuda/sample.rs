@@ -1,7 +1,7 @@
 //! Samples drawn where they are used.
 
-use super::device::{Address, Buffer, Device, Shape};
-use super::program::{IN_DOUBLE, Program, Source};
+use super::machine::program::{IN_DOUBLE, Program, Source};
+use super::machine::{Address, Buffer, Device, Shape};
 use super::structure::{Structure, table};
 use crate::error::{Error, Result};
 use crate::model::{InputLaw, Model};

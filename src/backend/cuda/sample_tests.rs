@@ -1,6 +1,6 @@
 use super::*;
-use crate::backend::cuda::emulated::Emulated;
 use crate::backend::cuda::examples::{gates, laws, mixture};
+use crate::backend::cuda::machine::emulated::Emulated;
 use crate::model::{GateKind, draw_sample};
 use crate::rng::Purpose;
 

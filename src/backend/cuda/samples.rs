@@ -1,6 +1,6 @@
 //! Samples on a device.
 
-use super::device::{Buffer, Device};
+use super::machine::{Buffer, Device};
 use super::structure::Rows;
 use crate::error::{Error, Result};
 use crate::model::Data;
@@ -68,7 +68,7 @@ impl Samples {
     ///
     /// # Errors
     /// [`Error::Dimension`] if they differ in what they must agree in; as
-    /// [`super::device::Machine::allocate`].
+    /// [`super::machine::Machine::allocate`].
     pub fn upload(device: &Device, samples: &[&Data]) -> Result<Self> {
         let first = samples
             .first()

@@ -11,7 +11,7 @@
 //! `mixture.cuh` reads both. Gate parameters that an expert does not have are 0; the
 //! scale of one without an output weight is 1.
 
-use super::device::Address;
+use super::machine::Address;
 use crate::model::{
     Expert, ExpertGate, ExpertKind, GateKind, Parameters, Response, Selection, Weights,
 };

@@ -4,8 +4,8 @@
 //! For tests where there is no GPU; slow.
 
 use super::cache::{self, MadeOnce};
-use super::device::{Machine, Memory, Shape};
 use super::program::{Program, first_errors};
+use super::{Machine, Memory, Shape};
 use crate::error::{Error, Result};
 use libloading::{Library, Symbol};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -75,7 +75,7 @@ struct Kernel {
 type Kernels = Arc<HashMap<&'static str, Kernel>>;
 
 /// The processor, with memory of a given size.
-pub(super) struct Emulated {
+pub(in crate::backend::cuda) struct Emulated {
     compiler: Compiler,
     order: Order,
     /// Bytes.

@@ -1,9 +1,9 @@
 use super::*;
-use crate::backend::cuda::device::{Address, Buffer, Device};
-use crate::backend::cuda::program::Source;
+use crate::backend::cuda::machine::program::Source;
+use crate::backend::cuda::machine::{Address, Buffer, Device};
 use bytemuck::{Pod, Zeroable};
 
-const PRELUDE: &str = include_str!("prelude.cuh");
+const PRELUDE: &str = include_str!("../prelude.cuh");
 
 /// Small kernels that use what the engine's kernels use.
 const KERNELS: &str = r#"

@@ -2,9 +2,9 @@
 
 use super::cache::{self, MadeOnce};
 use super::choice::DeviceDescription;
-use super::device::{Machine, Memory, Shape};
 use super::nvrtc::{Nvrtc, Target};
 use super::program::Program;
+use super::{Machine, Memory, Shape};
 use crate::error::{Error, Result};
 use cudarc::driver::result;
 use cudarc::driver::result::DriverError;
@@ -53,7 +53,7 @@ const FUNCTIONS: [&CStr; 24] = [
 
 /// A GPU with its primary context and a stream of its own, on which everything runs
 /// in order.
-pub(super) struct Driver {
+pub(in crate::backend::cuda) struct Driver {
     name: String,
     description: DeviceDescription,
     /// Version of the driver: 1000 * major + 10 * minor.

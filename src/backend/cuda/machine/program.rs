@@ -39,7 +39,7 @@ impl FromStr for Precision {
 
 /// One file of kernels with the constants it is compiled with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Program {
+pub(in crate::backend::cuda) struct Program {
     /// Short name, for messages and for files in the cache.
     pub name: &'static str,
     /// Everything to compile, but for what the emulator puts before it.
@@ -52,7 +52,7 @@ pub(super) struct Program {
 
 /// A file of kernels and the headers it needs, in order.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
+pub(in crate::backend::cuda) struct Source {
     /// Short name.
     pub name: &'static str,
     /// Names and texts of the headers, then of the file itself.
@@ -62,7 +62,7 @@ pub(super) struct Source {
 }
 
 /// First part of a file that computes in f64 whatever the precision of rows.
-pub(super) const IN_DOUBLE: (&str, &str) = ("double", "#undef SMOE_REAL");
+pub(in crate::backend::cuda) const IN_DOUBLE: (&str, &str) = ("double", "#undef SMOE_REAL");
 
 impl Program {
     /// `source` with `constants` defined as macros.
@@ -101,7 +101,7 @@ impl Program {
 }
 
 /// The first errors of a compiler's log, in one line.
-pub(super) fn first_errors(log: &str) -> String {
+pub(in crate::backend::cuda) fn first_errors(log: &str) -> String {
     let mut errors: Vec<&str> = log
         .lines()
         .filter(|l| l.contains("error"))

@@ -1,12 +1,26 @@
 //! Where kernels run: memory, programs, launches.
 //!
 //! [`Machine`] is all that the engine asks of a GPU. The driver implements it for
-//! real devices, the emulator for the processor: everything above this file is the
+//! real devices, the emulator for the processor: everything above this folder is the
 //! same code on both.
+//!
+//! ```text
+//! program    source text and constants       cache      keeps what was compiled
+//! driver     a GPU, by cudarc                nvrtc      compiles for it
+//! emulated   the processor, by g++           choice     which device a user wants
+//! ```
 
-use super::program::Program;
+pub(super) mod cache;
+pub(super) mod choice;
+#[cfg(feature = "cuda")]
+pub(super) mod driver;
+pub(super) mod emulated;
+pub(super) mod nvrtc;
+pub(super) mod program;
+
 use crate::error::Result;
 use bytemuck::{Pod, Zeroable};
+use program::Program;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -62,7 +62,10 @@ fn temporary(folder: &Path, name: &str) -> PathBuf {
 ///
 /// # Errors
 /// Those of `make`; [`Error::File`] if not even a temporary folder can be written.
-pub(super) fn file(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(in crate::backend::cuda) fn file(
+    name: &str,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     file_in(folder()?, name, make)
 }
 
@@ -86,7 +89,7 @@ fn file_in(folder: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) ->
 /// Values that are made when first asked for; threads that ask for the same one at
 /// once wait for one of them to make it.
 #[derive(Debug)]
-pub(super) struct MadeOnce<K, V>(Mutex<HashMap<K, Arc<Mutex<Option<V>>>>>);
+pub(in crate::backend::cuda) struct MadeOnce<K, V>(Mutex<HashMap<K, Arc<Mutex<Option<V>>>>>);
 
 impl<K: Eq + Hash, V: Clone> MadeOnce<K, V> {
     pub fn new() -> Self {

@@ -16,7 +16,7 @@ const OPTIONS: [&str; 1] = ["--std=c++17"];
 
 /// What NVRTC makes, for compute capability 10 * major + minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(in crate::backend::cuda) enum Target {
     /// Machine code for this capability.
     Cubin(u32),
     /// PTX, which the driver compiles for newer ones.
@@ -43,7 +43,7 @@ impl Target {
 type Handle = *mut c_void;
 
 /// An opened NVRTC.
-pub(super) struct Nvrtc {
+pub(in crate::backend::cuda) struct Nvrtc {
     library: Library,
     /// Major and minor.
     pub version: (i32, i32),
