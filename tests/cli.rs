@@ -1398,6 +1398,7 @@ fn a_gpu_that_is_asked_for_and_missing_is_one_line_and_nothing_is_created() {
     let place = Workplace::new();
     // No computer has so many.
     place.refuse("run tiny.toml --device cuda:99", &["cuda:99"]);
+    place.refuse("--device cuda:99", &["cuda:99"]);
     if !has_gpu() {
         place.refuse("run tiny.toml --device cuda", &["device cuda:0", "driver"]);
     }

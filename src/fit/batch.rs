@@ -12,8 +12,10 @@
 //!
 //! The device knows straight Newton steps ([`crate::backend::cuda`]). A fit that it
 //! cannot certify goes on from where the device left it, with all that
-//! [`super::newton`] knows, on a copy of the sample that the caller makes on the host. So a fit ends for the same reasons on either device; the
-//! numbers agree to the certificate, not to the last bit.
+//! [`super::newton`] knows, on a copy of the sample that the caller makes on the host.
+//! So a fit ends for the same reasons on either device; the numbers agree to the
+//! certificate, not to the last bit. Likelihoods that jump ([`super::has_jumps`]) are
+//! not for it.
 
 use super::bounds::Bounds;
 use super::em::{GainMeasure, GateStep};
@@ -87,8 +89,8 @@ impl Batch<'_> {
             && matches!(options.polish, Polish::Newton(_))
     }
 
-    /// Fits every sample from every start; `stream(s, k)` is that of start k on
-    /// sample s. Outcomes in the order of samples.
+    /// Fits every sample, of more rows than parameters, from every start; `stream(s, k)`
+    /// is that of start k on sample s. Outcomes in the order of samples.
     ///
     /// # Errors
     /// As [`Start::parameters`]; [`crate::error::Error::OutOfMemory`],

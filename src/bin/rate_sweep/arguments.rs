@@ -9,10 +9,13 @@ use std::path::PathBuf;
 /// Without a command: runs the headline study into results/, prints its table
 /// and says where its page is.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Of the headline study, where there is no command
+    #[command(flatten)]
+    pub on: OnDevice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,6 +123,16 @@ pub struct Run {
     /// Unless given, a Slurm array or an indexed Kubernetes job decides
     #[arg(long, value_name = "I/M")]
     pub shard: Option<String>,
+    #[command(flatten)]
+    pub on: OnDevice,
+    /// Folder that gets STUDY/rows.csv, plots and page
+    #[arg(long, default_value = "results")]
+    pub out: PathBuf,
+}
+
+/// Where fits run.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OnDevice {
     /// What fits: `cpu` (rows have the same bits everywhere), `cuda`, `cuda:1`, or `auto`: a GPU if
     /// there is one. Rows of a GPU agree with the processor's to the certificate of their fits
     #[arg(long, value_name = "auto|cpu|cuda[:I]", default_value = "cpu")]
@@ -127,7 +140,4 @@ pub struct Run {
     /// Numbers of a GPU's climbs: `double`, or `mixed`: f32 on the way, f64 for the certificate
     #[arg(long, value_name = "double|mixed", default_value = "double")]
     pub precision: Precision,
-    /// Folder that gets STUDY/rows.csv, plots and page
-    #[arg(long, default_value = "results")]
-    pub out: PathBuf,
 }

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match dispatch(arguments.command) {
+    match dispatch(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -28,9 +28,9 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command; false if a claim failed.
-fn dispatch(command: Option<Command>) -> Result<bool> {
-    match command {
-        None => studies::headline(),
+fn dispatch(arguments: Arguments) -> Result<bool> {
+    match arguments.command {
+        None => studies::headline(arguments.on),
         Some(Command::Plan { study }) => studies::plan(&study),
         Some(Command::Run(run)) => studies::run(&run),
         Some(Command::Replay { study, name, out }) => studies::replay(&study, &name, &out),

@@ -1,11 +1,11 @@
 //! Commands on studies.
 
-use crate::arguments::Run;
+use crate::arguments::{OnDevice, Run};
 use crate::inverse::{self, Size};
 use crate::judged::Judged;
 use crate::output::{Progress, print};
 use crate::shard;
-use smoe_lab::backend::cuda::{self, DeviceChoice, Opened, Precision};
+use smoe_lab::backend::cuda::{self, Opened, Precision};
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::error::{Error, Result};
 use smoe_lab::model::draw_sample;
@@ -28,7 +28,7 @@ const HEADLINE: &str = "sims/competition-exact.toml";
 const RESULTS: &str = "results";
 
 /// The headline study, from the folder of the project or from anywhere.
-pub fn headline() -> Result<bool> {
+pub fn headline(on: OnDevice) -> Result<bool> {
     let here = PathBuf::from(HEADLINE);
     let study = if here.exists() {
         here
@@ -41,8 +41,7 @@ pub fn headline() -> Result<bool> {
         only: None,
         smoke: false,
         shard: None,
-        device: DeviceChoice::Cpu,
-        precision: Precision::Double,
+        on,
         out: PathBuf::from(RESULTS),
     })
 }
@@ -127,7 +126,7 @@ fn expected_seconds(plan: &Plan, cell: &Cell) -> f64 {
 pub fn run(request: &Run) -> Result<bool> {
     let shard = shard::chosen(request.shard.as_deref())?;
     let plans = plans(&request.study)?;
-    let engine = engine(request.device, request.precision)?;
+    let engine = engine(request.on)?;
     // Cells and shards belong to Monte Carlo.
     let designs = match request.only.is_none() && shard.is_none() {
         true => inverse::designs(&request.study)?,
@@ -150,14 +149,14 @@ pub fn run(request: &Run) -> Result<bool> {
 }
 
 /// The device that was chosen; says so if it is not the one that was hoped for.
-fn engine(choice: DeviceChoice, precision: Precision) -> Result<Engine> {
-    if precision == Precision::Single {
+fn engine(on: OnDevice) -> Result<Engine> {
+    if on.precision == Precision::Single {
         let message = "no fit can be certified in f32: expected double or mixed";
         return Err(Error::value("--precision", message));
     }
-    match cuda::open(choice)? {
+    match cuda::open(on.device)? {
         Opened::Gpu(cuda) => {
-            let cuda = cuda.with_precision(precision);
+            let cuda = cuda.with_precision(on.precision);
             eprintln!("rate_sweep: fits run on {}", cuda.description());
             Ok(Engine::Gpu(cuda))
         }
