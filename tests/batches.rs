@@ -204,4 +204,11 @@ fn a_sample_that_is_too_large_for_the_memory_is_a_row_with_its_reason() {
             }
         }
     }
+    // A study that records standard errors has none to record.
+    let plan = self::plan("exact-intervals");
+    for row in self::rows(&emulated(100 << 10), &plan, "truth=softplus,n=10000") {
+        assert_eq!(row.stop, "OutOfMemory");
+        let errors = row.standard_errors.unwrap();
+        assert!(!errors.is_empty() && errors.iter().all(|e| e.is_nan()));
+    }
 }

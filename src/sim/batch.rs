@@ -6,11 +6,13 @@ use super::plan::{Cell, Plan, PlannedTruth};
 use super::replicate::{EFFORT, Streams, fitted, replay_with, row_of, wanted_distance};
 use super::row::Row;
 use super::study::Labels;
+use crate::backend::Derivatives;
 use crate::backend::cuda::{Cuda, Replicates, Sampling};
 use crate::error::{Error, Result};
 use crate::fit::{Batch, Effort, MultiStart, Outcome, Stop, has_jumps, most_samples};
 use crate::loss::density::{DensityDistance, density_distances};
 use crate::model::draw_sample;
+use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -110,17 +112,7 @@ pub(super) fn batch_rows(
             // The plan was too bold: memory is in pieces, or others use it.
             Err(Error::OutOfMemory { .. }) if now.len() > 1 => size = now.len() / 2,
             Err(error) => {
-                for &replicate in now {
-                    let free = |error: &Error| match error {
-                        Error::OutOfMemory { needed, free } => Some((*needed, *free)),
-                        _ => None,
-                    };
-                    let Some((needed, free)) = free(&error) else {
-                        return Err(error);
-                    };
-                    let again = Error::OutOfMemory { needed, free };
-                    write(out_of_memory_row(plan, cell, replicate, again)?)?;
-                }
+                write(out_of_memory_row(plan, cell, now[0], error)?)?;
                 left = rest;
             }
         }
@@ -147,9 +139,17 @@ fn out_of_memory_row(plan: &Plan, cell: &Cell, replicate: u64, error: Error) -> 
         rows: cell.n as usize,
         outcomes: MultiStart::new(vec![outcome; cell.starts.len()]),
         log_likelihood_truth: f64::NAN,
-        derivatives: Box::new(move |_| Err(Error::OutOfMemory { needed, free })),
+        derivatives: Box::new(|at| Ok(unknown_derivatives(at.layout().len()))),
     };
     row_of(plan, cell, replicate, &estimated, None)
+}
+
+fn unknown_derivatives(size: usize) -> Derivatives {
+    Derivatives {
+        log_likelihood: f64::NAN,
+        gradient: Array1::from_elem(size, f64::NAN),
+        hessian: Array2::from_elem((size, size), f64::NAN),
+    }
 }
 
 /// The rows of replicates that fit into memory together.
