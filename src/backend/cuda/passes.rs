@@ -447,3 +447,19 @@ impl Resident {
         passes.launch(prepared, &fits, &self.partial, self.totals.address())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_hold_all_rows_and_are_never_too_many() {
+        for rows in (0..200).chain((1..30).map(|k| 3usize.pow(k) / 7 + 1)) {
+            let (chunk, chunks) = chunking(rows);
+            assert!(chunk * chunks >= rows, "{rows}");
+            assert!((chunks - 1) * chunk < rows.max(1), "{rows}");
+            assert!((1..=MOST_CHUNKS).contains(&chunks), "{rows}");
+            assert!(chunk >= CHUNK_ROWS && chunk % THREADS == 0, "{rows}");
+        }
+    }
+}
