@@ -5,7 +5,6 @@
 //!
 //! `cargo bench --bench block [-- STEPS]`
 
-use std::time::Instant;
 use smoe_lab::error::Result;
 use smoe_lab::rng::{Purpose, Stream};
 use smoe_lab::train::device::{Cpu, Device, Meter, Tensor, TensorOf};
@@ -16,6 +15,7 @@ use smoe_lab::train::ops::attention;
 use smoe_lab::train::ops::norm::Norm;
 use smoe_lab::train::router::combine::{Combine, TopK};
 use smoe_lab::train::router::competition::Competition;
+use std::time::Instant;
 
 const WIDTH: usize = 128;
 const HIDDEN: usize = 512;
@@ -202,6 +202,7 @@ impl Block {
                     &assignment,
                     &scores,
                     &routed,
+                    None,
                     0.01,
                     &mut d_scores,
                     meter,
@@ -213,6 +214,7 @@ impl Block {
                     &dispatch,
                     &d_weights,
                     &self.saved,
+                    None,
                     None,
                     Meter::new(&mut meters, 0),
                 )?)

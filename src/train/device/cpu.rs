@@ -12,7 +12,7 @@ use crate::train::ops::norm::{self, Norm};
 use crate::train::ops::real::Real;
 use crate::train::ops::rotary::{Rotary, Turn};
 use crate::train::ops::{embedding, linear, rows};
-use crate::train::router::balance::{self, add_z_loss};
+use crate::train::router::balance::{self, Load, add_z_loss};
 use crate::train::router::combine::TopK;
 use crate::train::router::competition::Competition;
 use crate::train::router::distillation::Choices;
@@ -53,6 +53,14 @@ fn check_ids(what: &'static str, ids: &[u32], below: usize, ignored: Option<u32>
     }
 }
 
+/// One flag per token.
+fn mask_of(counted: Option<&Vec<bool>>, tokens: usize) -> Result<Option<&[bool]>> {
+    if let Some(counted) = counted {
+        expect("flags of tokens", tokens, counted.len())?;
+    }
+    Ok(counted.map(Vec::as_slice))
+}
+
 type Matrix<T> = Tensor<Vec<T>>;
 
 fn views<'a, T>(weights: &Weights<&'a Matrix<T>>) -> Weights<&'a [T]> {
@@ -85,6 +93,8 @@ impl<T: Real> Device for Cpu<T> {
     type Meters = Vec<f64>;
     type Assignment = Assignment<T>;
     type Dispatch = Dispatch;
+    type Mask = Vec<bool>;
+    type Load = Load;
     type Saved = Saved<T>;
     type Workspace = Workspace<T>;
 
@@ -112,6 +122,10 @@ impl<T: Real> Device for Cpu<T> {
 
     fn ids(&self, ids: &[u32]) -> Result<Vec<u32>> {
         Ok(ids.to_vec())
+    }
+
+    fn mask(&self, counted: &[bool]) -> Result<Vec<bool>> {
+        Ok(counted.to_vec())
     }
 
     fn meters(&self, count: usize) -> Result<Vec<f64>> {
@@ -492,10 +506,12 @@ impl<T: Real> Device for Cpu<T> {
         d_weights: &TensorOf<Self>,
         saved: &Saved<T>,
         diversity: Option<(Pairs, f64)>,
+        counted: Option<&Vec<bool>>,
         meter: Meter<Vec<f64>>,
     ) -> Result<TensorOf<Self>> {
         affinities.expect("affinities", assignment.tokens(), assignment.expert_count())?;
         d_weights.expect("gradient of weights", 1, assignment.weights().len())?;
+        let counted = mask_of(counted, assignment.tokens())?;
         let outputs = saved.outputs();
         let slots = dispatch.tokens().len();
         let width = outputs.len() / slots.max(1);
@@ -516,7 +532,7 @@ impl<T: Real> Device for Cpu<T> {
                 dispatch,
                 width,
                 outputs,
-                None,
+                counted,
                 coefficient,
                 &mut result.values,
             );
@@ -532,6 +548,7 @@ impl<T: Real> Device for Cpu<T> {
         winners: &Assignment<T>,
         scores: &TensorOf<Self>,
         routed: &Assignment<T>,
+        counted: Option<&Vec<bool>>,
         coefficient: f64,
         d_scores: &mut TensorOf<Self>,
         meter: Meter<Vec<f64>>,
@@ -539,6 +556,7 @@ impl<T: Real> Device for Cpu<T> {
         scores.expect("scores", winners.tokens(), winners.expert_count())?;
         same_shape("affinities", affinities, scores)?;
         same_shape("gradient of scores", d_scores, scores)?;
+        let counted = mask_of(counted, scores.rows)?;
         let target =
             competition
                 .target
@@ -550,11 +568,22 @@ impl<T: Real> Device for Cpu<T> {
             &scores.values,
             &target,
             choices,
-            None,
+            counted,
             coefficient,
             d_scores,
         );
         meter.meters[meter.index] += coefficient * value;
+        Ok(())
+    }
+
+    fn count(
+        &self,
+        assignment: &Assignment<T>,
+        counted: Option<&Vec<bool>>,
+        load: &mut Load,
+    ) -> Result<()> {
+        let counted = mask_of(counted, assignment.tokens())?;
+        load.add(&Load::of(assignment, counted, 0..assignment.tokens()));
         Ok(())
     }
 
@@ -563,18 +592,27 @@ impl<T: Real> Device for Cpu<T> {
         term: &BalanceTerm,
         scores: &TensorOf<Self>,
         assignment: &Assignment<T>,
+        counted: Option<&Vec<bool>>,
+        load: Option<&Load>,
         d_scores: &mut TensorOf<Self>,
         meter: Meter<Vec<f64>>,
     ) -> Result<()> {
         scores.expect("scores", assignment.tokens(), assignment.expert_count())?;
         same_shape("gradient of scores", d_scores, scores)?;
+        if let Some(load) = load {
+            expect(
+                "experts of a load",
+                assignment.expert_count(),
+                load.all.len(),
+            )?;
+        }
         let loss = balance::Loss {
             balance: term.balance,
             scope: term.scope,
             distribution: term.distribution,
             coefficient: term.coefficient,
-            counted: None,
-            load: None,
+            counted: mask_of(counted, scores.rows)?,
+            load,
         };
         let value = loss.add(&scores.values, assignment, &mut d_scores.values);
         meter.meters[meter.index] += term.coefficient * value;
@@ -585,12 +623,20 @@ impl<T: Real> Device for Cpu<T> {
         &self,
         coefficient: f64,
         scores: &TensorOf<Self>,
+        counted: Option<&Vec<bool>>,
         d_scores: &mut TensorOf<Self>,
         meter: Meter<Vec<f64>>,
     ) -> Result<()> {
         same_shape("gradient of scores", d_scores, scores)?;
+        let counted = mask_of(counted, scores.rows)?;
         let d_scores = &mut d_scores.values;
-        let value = add_z_loss(&scores.values, scores.columns, None, coefficient, d_scores);
+        let value = add_z_loss(
+            &scores.values,
+            scores.columns,
+            counted,
+            coefficient,
+            d_scores,
+        );
         meter.meters[meter.index] += coefficient * value;
         Ok(())
     }

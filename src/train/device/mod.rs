@@ -122,6 +122,10 @@ pub trait Device {
     type Assignment;
     /// Pairs sorted by expert.
     type Dispatch;
+    /// Which tokens enter losses.
+    type Mask;
+    /// Counts of assignments, of several micro-batches or layers.
+    type Load: Default;
     /// What a sparse layer keeps for its backward pass.
     type Saved: Default;
     /// Memory of a sparse layer's backward pass.
@@ -137,6 +141,8 @@ pub trait Device {
     fn download(&self, tensor: &TensorOf<Self>) -> Result<Vec<Self::Number>>;
     /// A copy of ids.
     fn ids(&self, ids: &[u32]) -> Result<Self::Ids>;
+    /// A copy of one flag per token: true if it enters losses.
+    fn mask(&self, counted: &[bool]) -> Result<Self::Mask>;
     /// Meters at zero.
     fn meters(&self, count: usize) -> Result<Self::Meters>;
     /// The meters; waits. Sets them to zero.
@@ -292,7 +298,8 @@ pub trait Device {
         gradients: Weights<&mut TensorOf<Self>>,
     ) -> Result<()>;
 
-    // Competition and losses. A loss meters coefficient times its value.
+    // Competition and losses. A loss meters coefficient times its value; `counted` are
+    // the tokens that enter, all if absent.
 
     /// [`crate::train::moe::competition::affinities`].
     fn affinities(
@@ -316,6 +323,7 @@ pub trait Device {
         d_weights: &TensorOf<Self>,
         saved: &Self::Saved,
         diversity: Option<(Pairs, f64)>,
+        counted: Option<&Self::Mask>,
         meter: Meter<Self::Meters>,
     ) -> Result<TensorOf<Self>>;
     /// The router's lesson: target and loss of [`crate::train::router::distillation`].
@@ -328,24 +336,37 @@ pub trait Device {
         winners: &Self::Assignment,
         scores: &TensorOf<Self>,
         routed: &Self::Assignment,
+        counted: Option<&Self::Mask>,
         coefficient: f64,
         d_scores: &mut TensorOf<Self>,
         meter: Meter<Self::Meters>,
     ) -> Result<()>;
-    /// [`crate::train::router::balance::Loss::add`] on all tokens.
+    /// Adds to the counts of a load ([`crate::train::router::balance::Load`]).
+    fn count(
+        &self,
+        assignment: &Self::Assignment,
+        counted: Option<&Self::Mask>,
+        load: &mut Self::Load,
+    ) -> Result<()>;
+    /// [`crate::train::router::balance::Loss::add`]. `load` replaces the counts of
+    /// these tokens by those of all micro-batches and devices.
+    #[allow(clippy::too_many_arguments)]
     fn balance(
         &self,
         term: &BalanceTerm,
         scores: &TensorOf<Self>,
         assignment: &Self::Assignment,
+        counted: Option<&Self::Mask>,
+        load: Option<&Self::Load>,
         d_scores: &mut TensorOf<Self>,
         meter: Meter<Self::Meters>,
     ) -> Result<()>;
-    /// [`crate::train::router::balance::add_z_loss`] on all tokens.
+    /// [`crate::train::router::balance::add_z_loss`].
     fn z_loss(
         &self,
         coefficient: f64,
         scores: &TensorOf<Self>,
+        counted: Option<&Self::Mask>,
         d_scores: &mut TensorOf<Self>,
         meter: Meter<Self::Meters>,
     ) -> Result<()>;

@@ -29,7 +29,7 @@ const RULE: TopK = TopK {
 };
 const BALANCE: BalanceTerm = BalanceTerm {
     balance: Balance::Switch,
-    scope: Scope::Sequence { length: LENGTH },
+    scope: Scope::Batch,
     distribution: Distribution::Softmax,
     coefficient: 0.01,
 };
@@ -85,6 +85,10 @@ fn pass<D: Device>(
     let rotary = Rotary::new(LENGTH, 2, 100.0)?;
     let (ids, targets) = (device.ids(ids)?, device.ids(&TARGETS)?);
     let mut meters = device.meters(3)?;
+    // The token without a target enters no loss.
+    let counted: Vec<bool> = TARGETS.iter().map(|&t| t != u32::MAX).collect();
+    let counted = device.mask(&counted)?;
+    let mut load = D::Load::default();
 
     let mut x = wide()?;
     device.embed(&p[0], &ids, &mut x)?;
@@ -145,16 +149,20 @@ fn pass<D: Device>(
 
     device.cross_entropy(&mut logits, &targets, 1.0 / 9.0, Meter::new(&mut meters, 0))?;
     let mut d_scores = device.zeros(TOKENS, 3)?;
+    device.count(&assignment, Some(&counted), &mut load)?;
     device.balance(
         &BALANCE,
         &scores,
         &assignment,
+        Some(&counted),
+        Some(&load),
         &mut d_scores,
         Meter::new(&mut meters, 1),
     )?;
     device.z_loss(
         Z_COEFFICIENT,
         &scores,
+        Some(&counted),
         &mut d_scores,
         Meter::new(&mut meters, 2),
     )?;

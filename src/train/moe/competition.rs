@@ -7,6 +7,7 @@
 
 use crate::train::moe::experts::{BLOCK, Block, Hidden, Shape, Weights, run_block};
 use crate::train::ops::real::Real;
+use crate::train::ops::rows;
 use crate::train::router::response::Response;
 use rayon::prelude::*;
 
@@ -27,12 +28,22 @@ pub fn affinities<T: Real>(
         Hidden::Gated => hidden,
         Hidden::Plain(_) => 0,
     };
-    affinities
-        .par_chunks_mut(BLOCK * experts)
-        .zip(x.par_chunks(BLOCK * width))
+    let tokens = x.len() / width;
+    // Expert after expert, so that a task is one expert on a block of tokens.
+    let mut by_expert = vec![T::ZERO; affinities.len()];
+    let tasks: Vec<_> = by_expert
+        .chunks_mut(tokens.max(1))
+        .enumerate()
+        .flat_map(|(expert, responses)| {
+            let blocks = responses.chunks_mut(BLOCK).zip(x.chunks(BLOCK * width));
+            blocks.map(move |(responses, x)| (expert, responses, x))
+        })
+        .collect();
+    tasks
+        .into_par_iter()
         .with_max_len(1)
-        .for_each(|(affinities, x)| {
-            let rows = x.len() / width;
+        .for_each(|(expert, responses, x)| {
+            let rows = responses.len();
             let mut memory = vec![T::ZERO; rows * (2 * hidden + gate + width)];
             let (up, rest) = memory.split_at_mut(rows * hidden);
             let (activated, rest) = rest.split_at_mut(rows * hidden);
@@ -43,14 +54,16 @@ pub fn affinities<T: Real>(
                 hidden: activated,
                 out,
             };
-            for expert in 0..experts {
-                run_block(shape, weights, expert, x, &mut block);
-                let outputs = block.out.chunks_exact(width);
-                for (affinities, out) in affinities.chunks_exact_mut(experts).zip(outputs) {
-                    affinities[expert] = response.forward(out);
-                }
+            run_block(shape, weights, expert, x, &mut block);
+            for (a, out) in responses.iter_mut().zip(block.out.chunks_exact(width)) {
+                *a = response.forward(out);
             }
         });
+    rows::for_each(affinities, experts, |token, row| {
+        for (expert, a) in row.iter_mut().enumerate() {
+            *a = by_expert[expert * tokens + token];
+        }
+    });
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::train::ops::real::{Real, vectorised};
 use rayon::prelude::*;
 
 /// Rows of one task.
-pub(super) const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 256;
 
 /// How an expert's hidden layer is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -361,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn the_balance_of_a_competition_takes_the_softmax_of_its_affinities_once() {
+        // The official code took it twice, which hides a collapse.
+        let affinities = [4.0_f64, 0.0, 0.0, 0.0];
+        let chosen = route(&affinities);
+        let winner = 4.0_f64.exp() / (4.0_f64.exp() + 3.0);
+        let loser = (1.0 - winner) / 3.0;
+        let expected = winner * winner.ln() + 3.0 * loser * loser.ln();
+        let got = value(&loss(Balance::NegativeEntropy), &affinities, &chosen);
+        assert!((got - expected).abs() < 1e-14);
+    }
+
+    #[test]
     fn a_collapsed_router_costs_more_than_a_balanced_one() {
         let (scores, chosen) = balanced();
         let collapsed: Vec<f64> = (0..TOKENS * EXPERTS)

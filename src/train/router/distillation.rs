@@ -289,14 +289,38 @@ mod tests {
     }
 
     #[test]
-    fn the_hybrid_loss_is_the_full_one_plus_theta_times_the_winners() {
+    fn every_loss_follows_its_formula_written_out() {
         let (scores, responses) = (normals(1, 20), normals(2, 20));
         let (winners, routed) = (route(&responses), route(&scores));
+        assert_ne!(winners.experts(), routed.experts());
+        let softmax = |z: &[f64]| -> Vec<f64> {
+            let total: f64 = z.iter().map(|z| z.exp()).sum();
+            z.iter().map(|z| z.exp() / total).collect()
+        };
+        let rows = |z: &[f64]| -> Vec<f64> { z.chunks(EXPERTS).flat_map(softmax).collect() };
+        let (g, pi) = (rows(&scores), rows(&responses));
         let target = Target::All.probabilities(&responses, &winners, Sharpening::NONE);
-        let value = |loss| value(loss, &scores, &target, &winners, &routed);
-        let hybrid = value(Loss::Full) + 0.2 * value(Loss::Winners);
-        assert!((value(Loss::Hybrid { theta: 0.2 }) - hybrid).abs() < 1e-15);
-        assert!(value(Loss::Tribrid { theta: 0.2 }) > hybrid);
+        let squares: Vec<f64> = g.iter().zip(&pi).map(|(g, pi)| (g - pi).powi(2)).collect();
+        let over = |chosen: &Assignment<f64>| {
+            let pairs = (0..4).flat_map(|t| chosen.pairs_of(t).map(move |p| (t, p)));
+            let terms = pairs.map(|(t, p)| squares[t * EXPERTS + chosen.experts()[p] as usize]);
+            terms.sum::<f64>() / 8.0
+        };
+        let full = squares.iter().sum::<f64>() / 20.0;
+        let divergence: f64 = g.iter().zip(&pi).map(|(g, pi)| pi * (pi / g).ln()).sum();
+        for (loss, expected) in [
+            (Loss::Full, full),
+            (Loss::Winners, over(&winners)),
+            (Loss::Hybrid { theta: 0.2 }, full + 0.2 * over(&winners)),
+            (
+                Loss::Tribrid { theta: 0.2 },
+                full + 0.2 * over(&winners) + 0.2 * over(&routed),
+            ),
+            (Loss::Divergence, divergence / 4.0),
+        ] {
+            let got = value(loss, &scores, &target, &winners, &routed);
+            assert!((got - expected).abs() < 1e-14, "{loss:?}: {got} {expected}");
+        }
     }
 
     #[test]
