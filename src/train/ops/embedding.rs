@@ -1,12 +1,12 @@
 //! Rows of a table, by number.
 //!
-//! y_t = table[id_t]; dtable[i] += sum over t with id_t = i of dy_t.
+//! `y_t = table[id_t]`; `dtable[i] += sum over t with id_t = i of dy_t`.
 
 use crate::train::ops::real::Real;
 use crate::train::ops::rows;
 use rayon::prelude::*;
 
-/// Writes y_t = table[id_t].
+/// Writes `y_t = table[id_t]`.
 ///
 /// # Shapes
 /// table: vocabulary, width. ids: tokens. y: tokens, width.
