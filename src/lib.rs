@@ -10,6 +10,7 @@
 //! | [`fit`] | maximum likelihood |
 //! | [`sim`] | studies, rows, rates, verdicts |
 //! | [`report`], [`plot`] | what people look at |
+//! | [`train`] | sparse mixtures inside a transformer: the other half, which meets no room above but `plot` |
 //! | [`num`], [`rng`], [`error`] | the ground |
 
 pub mod backend;
@@ -22,3 +23,4 @@ pub mod plot;
 pub mod report;
 pub mod rng;
 pub mod sim;
+pub mod train;

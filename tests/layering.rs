@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms it may use; every room may use itself and the ground.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("loss", &["model"]),
     ("backend", &["model"]),
@@ -12,6 +12,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("sim", &["fit", "loss", "model", "backend"]),
     ("plot", &[]),
     ("report", &["sim", "plot"]),
+    ("train", &["plot"]),
 ];
 
 /// Used by all, using none but each other.

@@ -1,0 +1,21 @@
+//! Sparse mixtures of experts inside a transformer: operations with their
+//! backward passes by hand, routers, the layer. No framework.
+//!
+//! | module | what is inside |
+//! |---|---|
+//! | [`ops`] | one file per operation: formula, forward, backward |
+//! | [`moe`] | tokens to their experts and back: one sort, contiguous segments |
+//! | [`router`] | which experts, which weights, which extra losses |
+//! | [`device`] | the contract between a model and the hardware it runs on |
+//!
+//! Conventions. Arrays are row-major slices. A linear map is y = x W with W of
+//! shape (in, out). A backward pass *adds* to gradients of parameters (so that
+//! micro-batches accumulate) and *writes* gradients of activations. Every sum runs
+//! in an order fixed by the shapes alone: results do not depend on the number of
+//! threads. Everything is generic over [`ops::real::Real`], f32 for work and f64
+//! for finite differences.
+
+pub mod device;
+pub mod moe;
+pub mod ops;
+pub mod router;

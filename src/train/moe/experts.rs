@@ -1,0 +1,456 @@
+//! Feed-forward experts on contiguous segments of tokens.
+//!
+//! Plain: h = f(x U + a), E(x) = h V + b, f = ReLU, GELU or SiLU.
+//! Gated: h = silu(x G) * (x U + a), E(x) = h V + b.
+//!
+//! A forward task is one expert on a block of rows: rows are gathered as they are
+//! loaded and stay in cache through both products. Gradients of the weights are one
+//! group of products over whole segments.
+
+use crate::error::{Error, Result};
+use crate::train::moe::Dispatch;
+use crate::train::ops::activation::{Activation, gated_backward, gated_forward};
+use crate::train::ops::matmul::{Into, Product, View, ViewMut, products};
+use crate::train::ops::real::{Real, vectorised};
+use rayon::prelude::*;
+
+/// Rows of one task.
+pub(super) const BLOCK: usize = 256;
+
+/// How an expert's hidden layer is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// f(x U + a)
+    Plain(Activation),
+    /// silu(x G) * (x U + a)
+    Gated,
+}
+
+/// The sizes of a set of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Experts.
+    pub experts: usize,
+    /// Width of tokens.
+    pub width: usize,
+    /// Width of the hidden layer of one expert.
+    pub hidden: usize,
+    /// How it is computed.
+    pub kind: Hidden,
+}
+
+/// The parameters of all experts, expert after expert, or their gradients: `S` is
+/// `&[T]`, `&mut [T]` or `Vec<T>`.
+#[derive(Clone, Debug, Default)]
+pub struct Weights<S> {
+    /// U. Shape: experts, width, hidden.
+    pub up: S,
+    /// G, of gated experts only. Shape: experts, width, hidden.
+    pub gate: Option<S>,
+    /// V. Shape: experts, hidden, width.
+    pub down: S,
+    /// a. Shape: experts, hidden.
+    pub up_bias: Option<S>,
+    /// b. Shape: experts, width.
+    pub down_bias: Option<S>,
+}
+
+impl<S> Weights<S> {
+    /// Every array through `f`.
+    pub fn map<R>(self, mut f: impl FnMut(S) -> R) -> Weights<R> {
+        Weights {
+            up: f(self.up),
+            gate: self.gate.map(&mut f),
+            down: f(self.down),
+            up_bias: self.up_bias.map(&mut f),
+            down_bias: self.down_bias.map(&mut f),
+        }
+    }
+
+    /// Borrowed.
+    pub fn each_ref(&self) -> Weights<&S> {
+        Weights {
+            up: &self.up,
+            gate: self.gate.as_ref(),
+            down: &self.down,
+            up_bias: self.up_bias.as_ref(),
+            down_bias: self.down_bias.as_ref(),
+        }
+    }
+
+    /// Borrowed, to write.
+    pub fn each_mut(&mut self) -> Weights<&mut S> {
+        Weights {
+            up: &mut self.up,
+            gate: self.gate.as_mut(),
+            down: &mut self.down,
+            up_bias: self.up_bias.as_mut(),
+            down_bias: self.down_bias.as_mut(),
+        }
+    }
+}
+
+impl<T> Weights<Vec<T>> {
+    /// Borrowed.
+    pub fn view(&self) -> Weights<&[T]> {
+        self.each_ref().map(Vec::as_slice)
+    }
+
+    /// Borrowed, to write.
+    pub fn view_mut(&mut self) -> Weights<&mut [T]> {
+        self.each_mut().map(Vec::as_mut_slice)
+    }
+}
+
+impl Shape {
+    /// Checks the lengths of weights or gradients.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`]; [`Error::Value`] if G is there and not needed or
+    /// needed and not there.
+    pub fn check<T, S: AsRef<[T]>>(&self, weights: &Weights<S>) -> Result<()> {
+        let matrix = self.experts * self.width * self.hidden;
+        let length = |what, expected, values: Option<&S>| match values.map(|v| v.as_ref().len()) {
+            Some(got) if got != expected => Err(Error::Dimension {
+                what,
+                expected,
+                got,
+            }),
+            _ => Ok(()),
+        };
+        length("experts' up weights", matrix, Some(&weights.up))?;
+        length("experts' gate weights", matrix, weights.gate.as_ref())?;
+        length("experts' down weights", matrix, Some(&weights.down))?;
+        let (up, down) = (weights.up_bias.as_ref(), weights.down_bias.as_ref());
+        length("experts' up bias", self.experts * self.hidden, up)?;
+        length("experts' down bias", self.experts * self.width, down)?;
+        if weights.gate.is_some() != (self.kind == Hidden::Gated) {
+            let message = "must be given for gated experts and for no others";
+            return Err(Error::value("experts.gate", message));
+        }
+        Ok(())
+    }
+
+    fn matrix(&self, expert: usize) -> std::ops::Range<usize> {
+        let size = self.width * self.hidden;
+        expert * size..(expert + 1) * size
+    }
+}
+
+/// What the backward pass needs, by slot; memory is kept from step to step.
+#[derive(Clone, Debug, Default)]
+pub struct Saved<T> {
+    /// x U + a. Shape: slots, hidden.
+    up: Vec<T>,
+    /// x G, empty unless gated. Shape: slots, hidden.
+    gate: Vec<T>,
+    /// h. Shape: slots, hidden.
+    hidden: Vec<T>,
+    /// E(x), without the weight. Shape: slots, width.
+    pub(super) out: Vec<T>,
+}
+
+impl<T: Real> Saved<T> {
+    /// Outputs of experts without weights. Shape: slots, width.
+    pub fn outputs(&self) -> &[T] {
+        &self.out
+    }
+
+    fn resize(&mut self, shape: Shape, slots: usize) {
+        let gate = match shape.kind {
+            Hidden::Gated => slots * shape.hidden,
+            Hidden::Plain(_) => 0,
+        };
+        self.up.resize(slots * shape.hidden, T::ZERO);
+        self.gate.resize(gate, T::ZERO);
+        self.hidden.resize(slots * shape.hidden, T::ZERO);
+        self.out.resize(slots * shape.width, T::ZERO);
+    }
+}
+
+/// The rows of one expert that one task computes.
+pub(super) struct Block<'a, T> {
+    pub up: &'a mut [T],
+    pub gate: &'a mut [T],
+    pub hidden: &'a mut [T],
+    pub out: &'a mut [T],
+}
+
+/// `rows` inputs through expert `expert`.
+pub(super) fn run_block<T: Real>(
+    shape: Shape,
+    weights: &Weights<&[T]>,
+    expert: usize,
+    x: &[T],
+    block: &mut Block<T>,
+) {
+    let (width, hidden) = (shape.width, shape.hidden);
+    let rows = x.len() / width;
+    let matrix = shape.matrix(expert);
+    let affine = |x: &[T], inputs, w: &[T], bias: Option<&[T]>, outputs: usize, y: &mut [T]| {
+        let into = match bias {
+            Some(bias) => {
+                for y in y.chunks_exact_mut(outputs) {
+                    y.copy_from_slice(&bias[expert * outputs..][..outputs]);
+                }
+                Into::Added
+            }
+            None => Into::Written,
+        };
+        let product = Product {
+            left: View::rows(x, rows, inputs),
+            right: View::rows(w, inputs, outputs),
+            result: ViewMut::rows(y, rows, outputs),
+            into,
+        };
+        product.run();
+    };
+    let up = &weights.up[matrix.clone()];
+    affine(x, width, up, weights.up_bias, hidden, block.up);
+    match (shape.kind, weights.gate) {
+        (Hidden::Gated, Some(gate)) => {
+            affine(x, width, &gate[matrix.clone()], None, hidden, block.gate);
+            vectorised(|| gated_forward(block.gate, block.up, block.hidden));
+        }
+        (Hidden::Plain(activation), _) => {
+            vectorised(|| activation.forward(block.up, block.hidden));
+        }
+        (Hidden::Gated, None) => unreachable!("checked by Shape::check"),
+    }
+    let down = &weights.down[matrix];
+    affine(
+        block.hidden,
+        hidden,
+        down,
+        weights.down_bias,
+        width,
+        block.out,
+    );
+}
+
+/// Takes the first `length` elements off a slice.
+fn take<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
+    let (head, tail) = std::mem::take(rest).split_at_mut(length);
+    *rest = tail;
+    head
+}
+
+/// Expert and slots of every task, in the order of slots.
+fn blocks(dispatch: &Dispatch) -> Vec<(usize, std::ops::Range<usize>)> {
+    let mut blocks = Vec::new();
+    for expert in 0..dispatch.expert_count() {
+        let segment = dispatch.segment(expert);
+        for start in segment.clone().step_by(BLOCK) {
+            blocks.push((expert, start..(start + BLOCK).min(segment.end)));
+        }
+    }
+    blocks
+}
+
+fn gather<T: Real>(x: &[T], width: usize, tokens: &[u32], rows: &mut [T]) {
+    for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
+        row.copy_from_slice(&x[token as usize * width..][..width]);
+    }
+}
+
+/// Computes E_e(x_t) of every slot into `saved`.
+///
+/// # Shapes
+/// x: tokens, width. Weights are taken as checked by [`Shape::check`].
+pub fn forward<T: Real>(
+    shape: Shape,
+    weights: &Weights<&[T]>,
+    x: &[T],
+    dispatch: &Dispatch,
+    saved: &mut Saved<T>,
+) {
+    let (width, hidden) = (shape.width, shape.hidden);
+    saved.resize(shape, dispatch.tokens().len());
+    let gate_width = saved.gate.len() / dispatch.tokens().len().max(1);
+    let (mut up, mut gate) = (&mut saved.up[..], &mut saved.gate[..]);
+    let (mut activated, mut out) = (&mut saved.hidden[..], &mut saved.out[..]);
+    let tasks: Vec<_> = blocks(dispatch)
+        .into_iter()
+        .map(|(expert, slots)| {
+            let rows = slots.len();
+            let block = Block {
+                up: take(&mut up, rows * hidden),
+                gate: take(&mut gate, rows * gate_width),
+                hidden: take(&mut activated, rows * hidden),
+                out: take(&mut out, rows * width),
+            };
+            (expert, slots, block)
+        })
+        .collect();
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(expert, slots, mut block)| {
+            let mut rows = vec![T::ZERO; slots.len() * width];
+            gather(x, width, &dispatch.tokens()[slots], &mut rows);
+            run_block(shape, weights, expert, &rows, &mut block);
+        });
+}
+
+/// Memory of the backward pass, kept from step to step.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace<T> {
+    /// dL/dE(x), weights included. Shape: slots, width.
+    pub(super) d_out: Vec<T>,
+    /// Gathered x. Shape: slots, width.
+    x: Vec<T>,
+    /// dL/dx of every slot. Shape: slots, width.
+    pub(super) dx: Vec<T>,
+}
+
+/// From `workspace.d_out` computes `workspace.dx` and adds to the gradients of the
+/// weights. `saved` is used up.
+///
+/// # Shapes
+/// x: tokens, width. Gradients as the weights.
+pub fn backward<T: Real>(
+    shape: Shape,
+    weights: &Weights<&[T]>,
+    x: &[T],
+    dispatch: &Dispatch,
+    saved: &mut Saved<T>,
+    workspace: &mut Workspace<T>,
+    gradients: Weights<&mut [T]>,
+) {
+    let (width, hidden) = (shape.width, shape.hidden);
+    let slots = dispatch.tokens().len();
+    workspace.x.resize(slots * width, T::ZERO);
+    workspace.dx.resize(slots * width, T::ZERO);
+    let gate_width = saved.gate.len() / slots.max(1);
+    let (mut up, mut gate) = (&mut saved.up[..], &mut saved.gate[..]);
+    let (mut rows_x, mut rows_dx) = (&mut workspace.x[..], &mut workspace.dx[..]);
+    let tasks: Vec<_> = blocks(dispatch)
+        .into_iter()
+        .map(|(expert, slots)| {
+            let rows = slots.len();
+            let up = take(&mut up, rows * hidden);
+            let gate = take(&mut gate, rows * gate_width);
+            let x = take(&mut rows_x, rows * width);
+            let dx = take(&mut rows_dx, rows * width);
+            (expert, slots, up, gate, x, dx)
+        })
+        .collect();
+    let d_out = &workspace.d_out[..];
+    assert_eq!(
+        d_out.len(),
+        slots * width,
+        "gradient of the experts' outputs"
+    );
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(expert, slots, up, gate, rows_x, rows_dx)| {
+            let rows = slots.len();
+            gather(x, width, &dispatch.tokens()[slots.clone()], rows_x);
+            let back = |d: &[T], inner, w: &[T], outer, result: &mut [T], into| {
+                let product = Product {
+                    left: View::rows(d, rows, inner),
+                    right: View::rows(w, outer, inner).transposed(),
+                    result: ViewMut::rows(result, rows, outer),
+                    into,
+                };
+                product.run();
+            };
+            let matrix = shape.matrix(expert);
+            let d_out = &d_out[slots.start * width..slots.end * width];
+            let mut d_hidden = vec![T::ZERO; rows * hidden];
+            let down = &weights.down[matrix.clone()];
+            back(d_out, width, down, hidden, &mut d_hidden, Into::Written);
+            match shape.kind {
+                Hidden::Plain(activation) => {
+                    vectorised(|| activation.backward(up, &mut d_hidden));
+                    up.copy_from_slice(&d_hidden);
+                }
+                Hidden::Gated => vectorised(|| gated_backward(gate, up, &d_hidden)),
+            }
+            let w = &weights.up[matrix.clone()];
+            back(up, hidden, w, width, rows_dx, Into::Written);
+            if let Some(w) = weights.gate {
+                back(gate, hidden, &w[matrix], width, rows_dx, Into::Added);
+            }
+        });
+    add_weight_gradients(shape, dispatch, saved, workspace, gradients);
+}
+
+/// dV += h^T dE, dU += x^T dup, dG += x^T dgate, and the biases, expert by expert.
+fn add_weight_gradients<T: Real>(
+    shape: Shape,
+    dispatch: &Dispatch,
+    saved: &Saved<T>,
+    workspace: &Workspace<T>,
+    gradients: Weights<&mut [T]>,
+) {
+    let (width, hidden) = (shape.width, shape.hidden);
+    let mut all = Vec::new();
+    push_group(
+        &mut all,
+        dispatch,
+        (&saved.hidden, hidden),
+        (&workspace.d_out, width),
+        gradients.down,
+    );
+    push_group(
+        &mut all,
+        dispatch,
+        (&workspace.x, width),
+        (&saved.up, hidden),
+        gradients.up,
+    );
+    if let Some(gate) = gradients.gate {
+        push_group(
+            &mut all,
+            dispatch,
+            (&workspace.x, width),
+            (&saved.gate, hidden),
+            gate,
+        );
+    }
+    products(all);
+    if let Some(bias) = gradients.up_bias {
+        add_bias_gradients(dispatch, &saved.up, hidden, bias);
+    }
+    if let Some(bias) = gradients.down_bias {
+        add_bias_gradients(dispatch, &workspace.d_out, width, bias);
+    }
+}
+
+/// One product left^T right per expert with slots, each over its segment.
+fn push_group<'a, T: Real>(
+    all: &mut Vec<Product<'a, T>>,
+    dispatch: &Dispatch,
+    (left, inputs): (&'a [T], usize),
+    (right, outputs): (&'a [T], usize),
+    gradient: &'a mut [T],
+) {
+    for (expert, gradient) in gradient.chunks_exact_mut(inputs * outputs).enumerate() {
+        let segment = dispatch.segment(expert);
+        if segment.is_empty() {
+            continue;
+        }
+        let rows = segment.len();
+        let part = |values: &'a [T], width| &values[segment.start * width..segment.end * width];
+        all.push(Product {
+            left: View::rows(part(left, inputs), rows, inputs).transposed(),
+            right: View::rows(part(right, outputs), rows, outputs),
+            result: ViewMut::rows(gradient, inputs, outputs),
+            into: Into::Added,
+        });
+    }
+}
+
+fn add_bias_gradients<T: Real>(dispatch: &Dispatch, d: &[T], width: usize, bias: &mut [T]) {
+    bias.par_chunks_mut(width)
+        .enumerate()
+        .for_each(|(expert, bias)| {
+            for slot in dispatch.segment(expert) {
+                for (bias, &d) in bias.iter_mut().zip(&d[slot * width..][..width]) {
+                    *bias += d;
+                }
+            }
+        });
+}

@@ -1,0 +1,298 @@
+//! Matrix products, one or many at a time.
+//!
+//! C = A B or C += A B on strided views. A product is cut into tiles of C whose
+//! size depends on nothing but the shapes; every tile is one call of the `gemm`
+//! crate on one thread, so neither the number of threads nor the other products of
+//! a group change a bit.
+
+use crate::train::ops::real::Real;
+use rayon::prelude::*;
+
+/// Rows and columns of a tile of the result.
+const TILE: [usize; 2] = [128, 256];
+
+/// A matrix to read: element (i, j) lies at `i * strides[0] + j * strides[1]`.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    values: &'a [T],
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a, T> View<'a, T> {
+    /// Rows one after another. `values.len() == rows * columns`.
+    pub fn rows(values: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a view covers its slice");
+        View::strided(values, [rows, columns], [columns, 1])
+    }
+
+    /// Any layout inside `values`.
+    pub fn strided(values: &'a [T], shape: [usize; 2], strides: [usize; 2]) -> Self {
+        assert!(
+            reach(shape, strides) <= values.len(),
+            "a view fits its slice"
+        );
+        View {
+            values,
+            shape,
+            strides,
+        }
+    }
+
+    /// Rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        View {
+            values: self.values,
+            shape: [self.shape[1], self.shape[0]],
+            strides: [self.strides[1], self.strides[0]],
+        }
+    }
+}
+
+/// A matrix to write.
+#[derive(Debug)]
+pub struct ViewMut<'a, T> {
+    values: &'a mut [T],
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a, T> ViewMut<'a, T> {
+    /// Rows one after another. `values.len() == rows * columns`.
+    pub fn rows(values: &'a mut [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a view covers its slice");
+        ViewMut::strided(values, [rows, columns], columns)
+    }
+
+    /// Rows that start `row_stride` apart.
+    pub fn strided(values: &'a mut [T], shape: [usize; 2], row_stride: usize) -> Self {
+        let strides = [row_stride, 1];
+        assert!(shape[1] <= row_stride || shape[0] <= 1, "rows are disjoint");
+        assert!(
+            reach(shape, strides) <= values.len(),
+            "a view fits its slice"
+        );
+        ViewMut {
+            values,
+            shape,
+            strides,
+        }
+    }
+}
+
+/// One past the last element of a view.
+fn reach(shape: [usize; 2], strides: [usize; 2]) -> usize {
+    if shape.contains(&0) {
+        return 0;
+    }
+    (shape[0] - 1) * strides[0] + (shape[1] - 1) * strides[1] + 1
+}
+
+/// What happens to the old content of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// C = A B
+    Written,
+    /// C += A B
+    Added,
+}
+
+/// C = A B or C += A B.
+#[derive(Debug)]
+pub struct Product<'a, T> {
+    /// A. Shape: m, k.
+    pub left: View<'a, T>,
+    /// B. Shape: k, n.
+    pub right: View<'a, T>,
+    /// C. Shape: m, n.
+    pub result: ViewMut<'a, T>,
+    /// Written or added.
+    pub into: Into,
+}
+
+impl<T: Real> Product<'_, T> {
+    /// The product on this thread.
+    pub fn run(self) {
+        let shape = self.result.shape;
+        let tile = self.tiles();
+        tile.run([0, 0], shape);
+    }
+
+    fn tiles(self) -> Tiles<T> {
+        let [rows, columns] = self.result.shape;
+        let depth = self.left.shape[1];
+        assert_eq!(self.left.shape[0], rows, "rows of a product");
+        assert_eq!(self.right.shape, [depth, columns], "columns of a product");
+        Tiles {
+            left: self.left.values.as_ptr(),
+            left_strides: self.left.strides,
+            right: self.right.values.as_ptr(),
+            right_strides: self.right.strides,
+            result: self.result.values.as_mut_ptr(),
+            result_strides: self.result.strides,
+            shape: [rows, columns],
+            depth,
+            into: self.into,
+        }
+    }
+}
+
+/// A product whose lifetimes are checked by the caller's frame.
+struct Tiles<T> {
+    left: *const T,
+    left_strides: [usize; 2],
+    right: *const T,
+    right_strides: [usize; 2],
+    result: *mut T,
+    result_strides: [usize; 2],
+    shape: [usize; 2],
+    depth: usize,
+    into: Into,
+}
+
+// SAFETY: tiles of a product write disjoint parts of its result.
+unsafe impl<T: Sync> Sync for Tiles<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Tiles<T> {}
+
+impl<T: Real> Tiles<T> {
+    /// The part of the result that starts at `from`.
+    fn run(&self, from: [usize; 2], [rows, columns]: [usize; 2]) {
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        // SAFETY: the views were checked against their slices, which outlive the
+        // call, and no two tiles overlap.
+        unsafe {
+            let result = self
+                .result
+                .add(from[0] * self.result_strides[0] + from[1] * self.result_strides[1]);
+            if self.depth == 0 {
+                if self.into == Into::Written {
+                    for i in 0..rows {
+                        let row = result.add(i * self.result_strides[0]);
+                        std::slice::from_raw_parts_mut(row, columns).fill(T::ZERO);
+                    }
+                }
+                return;
+            }
+            gemm::gemm(
+                rows,
+                columns,
+                self.depth,
+                result,
+                self.result_strides[1] as isize,
+                self.result_strides[0] as isize,
+                self.into == Into::Added,
+                self.left.add(from[0] * self.left_strides[0]),
+                self.left_strides[1] as isize,
+                self.left_strides[0] as isize,
+                self.right.add(from[1] * self.right_strides[1]),
+                self.right_strides[1] as isize,
+                self.right_strides[0] as isize,
+                T::ONE,
+                T::ONE,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+
+/// All products, their tiles shared among threads.
+pub fn products<T: Real>(products: Vec<Product<T>>) {
+    let all: Vec<Tiles<T>> = products.into_iter().map(Product::tiles).collect();
+    let mut tasks = Vec::new();
+    for tiles in &all {
+        for row in (0..tiles.shape[0]).step_by(TILE[0]) {
+            for column in (0..tiles.shape[1]).step_by(TILE[1]) {
+                let rows = TILE[0].min(tiles.shape[0] - row);
+                let columns = TILE[1].min(tiles.shape[1] - column);
+                tasks.push((tiles, [row, column], [rows, columns]));
+            }
+        }
+    }
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(tiles, from, shape)| tiles.run(from, shape));
+}
+
+/// One product, its tiles shared among threads.
+pub fn product<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into: Into) {
+    products(vec![Product {
+        left,
+        right,
+        result,
+        into,
+    }]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::ops::check::{normals, threads};
+
+    fn slow(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
+        let mut c = vec![0.0; m * n];
+        for i in 0..m {
+            for l in 0..k {
+                for j in 0..n {
+                    c[i * n + j] += a[i * k + l] * b[l * n + j];
+                }
+            }
+        }
+        c
+    }
+
+    #[test]
+    fn products_of_every_orientation_equal_three_loops() {
+        for (m, k, n) in [(1, 1, 1), (3, 5, 2), (130, 7, 300), (65, 40, 1), (4, 0, 3)] {
+            let (a, b) = (normals(1, m * k), normals(2, k * n));
+            let expected = slow(&a, &b, m, k, n);
+            let transpose = |x: &[f64], rows: usize, columns: usize| -> Vec<f64> {
+                (0..rows * columns)
+                    .map(|i| x[(i % rows) * columns + i / rows])
+                    .collect()
+            };
+            let (a_t, b_t) = (transpose(&a, m, k), transpose(&b, k, n));
+            for orientation in 0..4 {
+                let left = match orientation % 2 {
+                    0 => View::rows(&a, m, k),
+                    _ => View::rows(&a_t, k, m).transposed(),
+                };
+                let right = match orientation / 2 {
+                    0 => View::rows(&b, k, n),
+                    _ => View::rows(&b_t, n, k).transposed(),
+                };
+                let mut c = vec![f64::NAN; m * n];
+                product(left, right, ViewMut::rows(&mut c, m, n), Into::Written);
+                product(left, right, ViewMut::rows(&mut c, m, n), Into::Added);
+                for (c, e) in c.iter().zip(&expected) {
+                    assert!((c - 2.0 * e).abs() < 1e-12 * (1.0 + e.abs()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_do_not_depend_on_the_number_of_threads() {
+        let (m, k, n) = (300, 257, 520);
+        let narrow = |x: Vec<f64>| -> Vec<f32> { x.into_iter().map(|x| x as f32).collect() };
+        let (a, b) = (narrow(normals(3, m * k)), narrow(normals(4, k * n)));
+        let run = || {
+            let mut c = vec![0.0_f32; m * n];
+            let result = ViewMut::rows(&mut c, m, n);
+            product(
+                View::rows(&a, m, k),
+                View::rows(&b, k, n),
+                result,
+                Into::Written,
+            );
+            c
+        };
+        assert_eq!(threads(1, run), threads(5, run));
+    }
+}

@@ -1,0 +1,16 @@
+//! Operations on plain slices, each with its formula, its forward and its backward.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+#[cfg(test)]
+pub(crate) mod check;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod linear;
+pub mod matmul;
+pub mod norm;
+pub mod real;
+pub mod rotary;
+pub mod rows;
+pub mod softmax;

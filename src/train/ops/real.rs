@@ -1,0 +1,331 @@
+//! The two kinds of numbers: f32 for work, f64 for checking derivatives.
+
+use std::fmt::Debug;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+/// f32 or f64, with the functions that the operations need.
+///
+/// The f32 functions are polynomials without branches, which compilers turn into
+/// vector instructions; without fused multiply-add, so that the bits are the same
+/// on every processor.
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + 'static
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+    + SubAssign
+    + Mul<Output = Self>
+    + MulAssign
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    /// 0
+    const ZERO: Self;
+    /// 1
+    const ONE: Self;
+    /// Minus infinity.
+    const LOWEST: Self;
+    /// The nearest number.
+    fn of(value: f64) -> Self;
+    /// As f64, exact.
+    fn wide(self) -> f64;
+    /// e^x; 0 below the smallest normal number.
+    fn exp(self) -> Self;
+    /// log(1 + e^x), for every x.
+    fn softplus(self) -> Self;
+    /// (2 / sqrt pi) times the integral of exp(-s^2) from 0 to x.
+    fn erf(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+    /// The absolute value.
+    fn abs(self) -> Self;
+
+    /// 1 / (1 + e^-x)
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        // The exponent is never positive, so nothing overflows.
+        let e = (-self.abs()).exp();
+        let numerator = if self < Self::ZERO { e } else { Self::ONE };
+        numerator / (Self::ONE + e)
+    }
+
+    /// The larger; `other` where `self` is not a number.
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+}
+
+impl Real for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+    const LOWEST: f64 = f64::NEG_INFINITY;
+    #[inline(always)]
+    fn of(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn exp(self) -> f64 {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn softplus(self) -> f64 {
+        // Written so that not-a-number passes through.
+        let positive = if self < 0.0 { 0.0 } else { self };
+        positive + f64::exp(-f64::abs(self)).ln_1p()
+    }
+    #[inline(always)]
+    fn erf(self) -> f64 {
+        libm::erf(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f64 {
+        f64::abs(self)
+    }
+}
+
+impl Real for f32 {
+    const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
+    const LOWEST: f32 = f32::NEG_INFINITY;
+    #[inline(always)]
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+
+    /// x = n log 2 + r, |r| <= log(2)/2, then Taylor's polynomial of degree 7;
+    /// within 2 units in the last place.
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        const LOW: f32 = -87.3;
+        const HIGH: f32 = 88.72;
+        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+        const ROUND: f32 = 12_582_912.0;
+        let x = if self < LOW { LOW } else { self };
+        let x = if x > HIGH { HIGH } else { x };
+        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+        let p = 1.0 / 5040.0;
+        let p = p * r + 1.0 / 720.0;
+        let p = p * r + 1.0 / 120.0;
+        let p = p * r + 1.0 / 24.0;
+        let p = p * r + 1.0 / 6.0;
+        let p = p * r + 0.5;
+        let p = p * (r * r) + r + 1.0;
+        // 2^n in two factors: at the upper end n is 128, one too many for one.
+        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+        let half = n >> 1;
+        let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+        let value = p * power(half) * power(n - half);
+        let value = if self > HIGH { f32::INFINITY } else { value };
+        if self < LOW { 0.0 } else { value }
+    }
+
+    /// max(x, 0) + 2 artanh(s), s = u / (2 + u), u = e^-|x|: the series of artanh
+    /// in s <= 1/3 to s^15.
+    #[inline(always)]
+    fn softplus(self) -> f32 {
+        let u = Real::exp(-Real::abs(self));
+        let s = u / (2.0 + u);
+        let q = s * s;
+        let p = 1.0 / 15.0;
+        let p = p * q + 1.0 / 13.0;
+        let p = p * q + 1.0 / 11.0;
+        let p = p * q + 1.0 / 9.0;
+        let p = p * q + 1.0 / 7.0;
+        let p = p * q + 1.0 / 5.0;
+        let p = p * q + 1.0 / 3.0;
+        let p = p * q + 1.0;
+        let positive = if self < 0.0 { 0.0 } else { self };
+        positive + 2.0 * s * p
+    }
+
+    /// The rational minimax form x P(x^2) / Q(x^2) on |x| <= 4, as in
+    /// Eigen; absolute error below 4e-7.
+    #[inline(always)]
+    fn erf(self) -> f32 {
+        let x = if self < -4.0 { -4.0 } else { self };
+        let x = if x > 4.0 { 4.0 } else { x };
+        let q = x * x;
+        let p = -2.726_142_3e-10;
+        let p = p * q + 2.770_681_4e-8;
+        let p = p * q + -2.101_024e-6;
+        let p = p * q + -5.692_506_4e-5;
+        let p = p * q + -7.349_906_3e-4;
+        let p = p * q + -2.954_6e-3;
+        let p = p * q + -1.609_603_3e-2;
+        let d = -1.456_607_2e-5;
+        let d = d * q + -2.133_740_6e-4;
+        let d = d * q + -1.682_827e-3;
+        let d = d * q + -7.373_329e-3;
+        let d = d * q + -1.426_473_9e-2;
+        x * p / d
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+}
+
+/// Runs `work` compiled for AVX2 where the processor has it; the same bits
+/// everywhere, because multiplications and additions are never fused.
+#[inline(always)]
+pub fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { with_avx2(work) };
+        }
+    }
+    work()
+}
+
+/// Partial sums that run side by side in [`dot`] and [`sum`].
+const LANES: usize = 16;
+
+/// The sum of the lanes, by halves.
+#[inline(always)]
+fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// sum_i a_i b_i in an order fixed by the length.
+#[inline(always)]
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let (a_whole, a_rest) = a.as_chunks::<LANES>();
+    let (b_whole, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [T::ZERO; LANES];
+    for (a, b) in a_whole.iter().zip(b_whole) {
+        for i in 0..LANES {
+            lanes[i] += a[i] * b[i];
+        }
+    }
+    for (i, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
+        lanes[i] += a * b;
+    }
+    fold(lanes)
+}
+
+/// sum_i f(a_i) in an order fixed by the length.
+#[inline(always)]
+pub fn sum_of<T: Real>(a: &[T], f: impl Fn(T) -> T) -> T {
+    let (whole, rest) = a.as_chunks::<LANES>();
+    let mut lanes = [T::ZERO; LANES];
+    for a in whole {
+        for i in 0..LANES {
+            lanes[i] += f(a[i]);
+        }
+    }
+    for (i, &a) in rest.iter().enumerate() {
+        lanes[i] += f(a);
+    }
+    fold(lanes)
+}
+
+/// sum_i a_i in an order fixed by the length.
+#[inline(always)]
+pub fn sum<T: Real>(a: &[T]) -> T {
+    sum_of(a, |a| a)
+}
+
+/// max_i a_i; minus infinity of nothing.
+#[inline(always)]
+pub fn maximum<T: Real>(a: &[T]) -> T {
+    a.iter().fold(T::LOWEST, |best, &a| a.larger(best))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The points -100, -99.99, ..., 100.
+    fn grid() -> impl Iterator<Item = f32> {
+        (-10_000..=10_000).map(|i| i as f32 / 100.0)
+    }
+
+    #[test]
+    fn the_single_precision_exponential_is_right_to_two_units_in_the_last_place() {
+        for x in grid().filter(|x| (-87.0..88.7).contains(x)) {
+            let exact = f64::from(x).exp();
+            let error = (f64::from(Real::exp(x)) - exact).abs() / exact;
+            assert!(error < 2.4e-7, "exp({x}): {error:e}");
+        }
+        assert_eq!(Real::exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(Real::exp(89.0_f32), f32::INFINITY);
+        assert!(Real::exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_single_precision_softplus_keeps_its_digits_in_both_tails() {
+        for x in grid().filter(|x| *x > -87.0) {
+            let exact = Real::softplus(f64::from(x));
+            let error = (f64::from(Real::softplus(x)) - exact).abs() / exact;
+            assert!(error < 4e-7, "softplus({x}): {error:e}");
+        }
+        assert!(Real::softplus(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_single_precision_error_function_is_right_to_seven_digits() {
+        for x in grid() {
+            let error = (f64::from(Real::erf(x)) - libm::erf(f64::from(x))).abs();
+            assert!(error < 4e-7, "erf({x}): {error:e}");
+        }
+        assert!(Real::erf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_sigmoid_is_one_minus_its_mirror_and_never_overflows() {
+        for x in grid() {
+            let s = Real::sigmoid(x);
+            assert!((0.0..=1.0).contains(&s));
+            assert!((s + Real::sigmoid(-x) - 1.0).abs() < 2e-7);
+        }
+        assert_eq!(Real::sigmoid(f64::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn a_dot_product_counts_every_element_once() {
+        for length in [0, 1, 15, 16, 17, 100] {
+            let ones = vec![1.0_f64; length];
+            assert_eq!(dot(&ones, &ones), length as f64);
+            assert_eq!(sum(&ones), length as f64);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! From scores to chosen experts and their weights.
+//!
+//! W is the set of the K best scores of a token, p = softmax(z) over all experts,
+//! s the logistic function. Weights are multiplied by `scale` at the end.
+
+use crate::error::{Error, Result};
+use crate::train::moe::Assignment;
+use crate::train::ops::real::{Real, dot, sum};
+use crate::train::ops::softmax;
+use crate::train::router::top_k;
+
+/// The weights of the chosen experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// p_e on W, not renormalised: Switch (K = 1), OLMoE. The only softmax rule whose
+    /// weight carries a gradient at K = 1.
+    SoftmaxTopK,
+    /// p_e / sum over W of p: Mixtral. The same function as [`Combine::TopKSoftmax`].
+    SoftmaxTopKRenormalised,
+    /// Softmax over the K chosen scores: CompeteSMoE v1, fastmoe.
+    TopKSoftmax,
+    /// Softmax over the K chosen *probabilities*, which flattens weights: v2's XMoE.
+    SoftmaxTopKSoftmax,
+    /// s(z_e) / sum over W of s(z): sigma-MoE, DeepSeek-V3.
+    SigmoidTopKRenormalised,
+    /// z_e / sum over W of z for scores that are not negative: CompeteSMoE v2.
+    LinearTopKRenormalised,
+}
+
+/// K, the rule and the multiplier of the weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TopK {
+    /// Experts per token.
+    pub k: usize,
+    /// The weights.
+    pub combine: Combine,
+    /// Multiplies every weight; 1 but for DeepSeek-V3 (2.5).
+    pub scale: f64,
+}
+
+/// x_i / sum x; 1/K each where the sum is 0 (all responses vanish).
+fn normalise<T: Real>(values: &mut [T]) {
+    let total = sum(values);
+    let count = T::of(values.len() as f64);
+    if total > T::ZERO {
+        values.iter_mut().for_each(|v| *v = *v / total);
+    } else if total == T::ZERO {
+        values.fill(T::ONE / count);
+    } else {
+        // Negative or not-a-number: an upstream fault, which must show.
+        values.fill(T::of(f64::NAN));
+    }
+}
+
+/// Replaces dL/d(x_i / sum x) by dL/dx_i; 0 where the sum is 0.
+fn normalise_backward<T: Real>(values: &[T], gradient: &mut [T]) {
+    let total = sum(values);
+    if total == T::ZERO {
+        gradient.fill(T::ZERO);
+        return;
+    }
+    let mean = dot(values, gradient) / total;
+    gradient.iter_mut().for_each(|g| *g = (*g - mean) / total);
+}
+
+impl TopK {
+    /// Chooses experts and weighs them.
+    ///
+    /// # Shapes
+    /// scores: tokens, experts.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if k is 0 or above the number of experts.
+    pub fn forward<T: Real>(&self, scores: &[T], experts: usize) -> Result<Assignment<T>> {
+        let k = self.k;
+        if k == 0 || k > experts {
+            let message = format!("must be 1 to {experts}, the number of experts");
+            return Err(Error::value("router.top_k", message));
+        }
+        let tokens = scores.len() / experts;
+        let mut chosen = vec![0; tokens * k];
+        let mut weights = vec![T::ZERO; tokens * k];
+        let mut row = vec![T::ZERO; experts];
+        let scale = T::of(self.scale);
+        let tokens = scores.chunks_exact(experts);
+        let places = chosen.chunks_exact_mut(k).zip(weights.chunks_exact_mut(k));
+        for (scores, (chosen, weights)) in tokens.zip(places) {
+            top_k::select(scores, chosen);
+            row.copy_from_slice(scores);
+            if matches!(
+                self.combine,
+                Combine::SoftmaxTopK | Combine::SoftmaxTopKSoftmax
+            ) {
+                softmax::forward(&mut row);
+            }
+            for (weight, &expert) in weights.iter_mut().zip(&*chosen) {
+                *weight = row[expert as usize];
+            }
+            match self.combine {
+                Combine::SoftmaxTopK => {}
+                Combine::SoftmaxTopKRenormalised
+                | Combine::TopKSoftmax
+                | Combine::SoftmaxTopKSoftmax => {
+                    softmax::forward(weights);
+                }
+                Combine::SigmoidTopKRenormalised => {
+                    weights.iter_mut().for_each(|w| *w = w.sigmoid());
+                    normalise(weights);
+                }
+                Combine::LinearTopKRenormalised => normalise(weights),
+            }
+            weights.iter_mut().for_each(|w| *w *= scale);
+        }
+        Assignment::uniform(k, chosen, weights, experts)
+    }
+
+    /// Adds dL/dscores; the choice itself is taken as fixed.
+    ///
+    /// # Shapes
+    /// scores, d_scores: tokens, experts. d_weights: pairs of the assignment.
+    pub fn backward<T: Real>(
+        &self,
+        scores: &[T],
+        assignment: &Assignment<T>,
+        d_weights: &[T],
+        d_scores: &mut [T],
+    ) {
+        let experts = assignment.expert_count();
+        let scale = T::of(self.scale);
+        let mut row = vec![T::ZERO; experts];
+        let mut d_row = vec![T::ZERO; experts];
+        let mut values = vec![T::ZERO; self.k];
+        let mut gradient = vec![T::ZERO; self.k];
+        let rows = scores.chunks_exact(experts);
+        for (token, (scores, d_scores)) in rows.zip(d_scores.chunks_exact_mut(experts)).enumerate()
+        {
+            let pairs = assignment.pairs_of(token);
+            let chosen = &assignment.experts()[pairs.clone()];
+            row.copy_from_slice(scores);
+            let full = matches!(
+                self.combine,
+                Combine::SoftmaxTopK | Combine::SoftmaxTopKSoftmax
+            );
+            if full {
+                softmax::forward(&mut row);
+            }
+            for (i, pair) in pairs.enumerate() {
+                values[i] = row[chosen[i] as usize];
+                gradient[i] = d_weights[pair] * scale;
+            }
+            match self.combine {
+                Combine::SoftmaxTopK => {}
+                Combine::SoftmaxTopKRenormalised
+                | Combine::TopKSoftmax
+                | Combine::SoftmaxTopKSoftmax => {
+                    softmax::forward(&mut values);
+                    softmax::backward(&values, &mut gradient);
+                }
+                Combine::SigmoidTopKRenormalised => {
+                    values.iter_mut().for_each(|z| *z = z.sigmoid());
+                    normalise_backward(&values, &mut gradient);
+                    for (g, &s) in gradient.iter_mut().zip(&values) {
+                        *g *= s * (T::ONE - s);
+                    }
+                }
+                Combine::LinearTopKRenormalised => normalise_backward(&values, &mut gradient),
+            }
+            d_row.fill(T::ZERO);
+            for (&gradient, &expert) in gradient.iter().zip(chosen) {
+                d_row[expert as usize] += gradient;
+            }
+            if full {
+                softmax::backward(&row, &mut d_row);
+            }
+            for (d, &g) in d_scores.iter_mut().zip(&d_row) {
+                *d += g;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::ops::check::{assert_gradient, distance, inner, normals};
+
+    const ALL: [Combine; 6] = [
+        Combine::SoftmaxTopK,
+        Combine::SoftmaxTopKRenormalised,
+        Combine::TopKSoftmax,
+        Combine::SoftmaxTopKSoftmax,
+        Combine::SigmoidTopKRenormalised,
+        Combine::LinearTopKRenormalised,
+    ];
+    const EXPERTS: usize = 6;
+
+    fn rule(combine: Combine, k: usize) -> TopK {
+        TopK {
+            k,
+            combine,
+            scale: 1.0,
+        }
+    }
+
+    /// Four tokens; positive, so that every rule applies.
+    fn scores() -> Vec<f64> {
+        normals(1, 4 * EXPERTS)
+            .iter()
+            .map(|z| z.abs() + 0.1)
+            .collect()
+    }
+
+    fn weights(combine: Combine, k: usize, scores: &[f64]) -> Vec<f64> {
+        let assignment = rule(combine, k).forward(scores, EXPERTS).unwrap();
+        assignment.weights().to_vec()
+    }
+
+    #[test]
+    fn gradients_of_all_rules_match_finite_differences_through_the_top_k() {
+        for combine in ALL {
+            for k in [1, 2, EXPERTS] {
+                let rule = TopK {
+                    scale: 2.5,
+                    ..rule(combine, k)
+                };
+                let (z, c) = (scores(), normals(2, 4 * k));
+                let assignment = rule.forward(&z, EXPERTS).unwrap();
+                let mut gradient = vec![0.0; z.len()];
+                rule.backward(&z, &assignment, &c, &mut gradient);
+                assert_gradient(&format!("{combine:?} {k}"), &z, &gradient, |z| {
+                    inner(rule.forward(z, EXPERTS).unwrap().weights(), &c)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_follows_its_formula_written_out() {
+        let z = [0.3_f64, 1.2, 0.7];
+        let e: Vec<f64> = z.iter().map(|z| z.exp()).collect();
+        let total: f64 = e.iter().sum();
+        let p: Vec<f64> = e.iter().map(|e| e / total).collect();
+        let s: Vec<f64> = z.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect();
+        let share = |a: f64, b: f64| vec![a / (a + b), b / (a + b)];
+        for (combine, expected) in [
+            (Combine::SoftmaxTopK, vec![p[1], p[2]]),
+            (Combine::SoftmaxTopKRenormalised, share(p[1], p[2])),
+            (Combine::TopKSoftmax, share(e[1], e[2])),
+            (Combine::SoftmaxTopKSoftmax, share(p[1].exp(), p[2].exp())),
+            (Combine::SigmoidTopKRenormalised, share(s[1], s[2])),
+            (Combine::LinearTopKRenormalised, share(z[1], z[2])),
+        ] {
+            let assignment = rule(combine, 2).forward(&z, 3).unwrap();
+            assert_eq!(assignment.experts(), [1, 2]);
+            assert!(
+                distance(assignment.weights(), &expected) < 1e-14,
+                "{combine:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn with_one_expert_a_renormalised_weight_is_one_and_teaches_the_router_nothing() {
+        let z = scores();
+        for combine in ALL.into_iter().skip(1) {
+            assert!(weights(combine, 1, &z).iter().all(|w| *w == 1.0));
+            let rule = rule(combine, 1);
+            let mut gradient = vec![0.0; z.len()];
+            rule.backward(
+                &z,
+                &rule.forward(&z, EXPERTS).unwrap(),
+                &[1.0; 4],
+                &mut gradient,
+            );
+            assert!(gradient.iter().all(|g| g.abs() < 1e-15), "{combine:?}");
+        }
+        let rule = rule(Combine::SoftmaxTopK, 1);
+        let mut gradient = vec![0.0; z.len()];
+        rule.backward(
+            &z,
+            &rule.forward(&z, EXPERTS).unwrap(),
+            &[1.0; 4],
+            &mut gradient,
+        );
+        assert!(gradient.iter().all(|g| g.abs() > 1e-3));
+    }
+
+    #[test]
+    fn the_second_softmax_flattens_the_weights() {
+        let z = [8.0, 0.0, -8.0];
+        let heaviest = |combine| rule(combine, 2).forward(&z, 3).unwrap().weights()[0];
+        assert!(heaviest(Combine::TopKSoftmax) > 0.999);
+        assert!(heaviest(Combine::SoftmaxTopKSoftmax) < 0.74);
+    }
+
+    #[test]
+    fn with_all_experts_the_softmax_rules_are_the_dense_mixture() {
+        let z = scores();
+        let dense = weights(Combine::SoftmaxTopK, EXPERTS, &z);
+        for combine in [Combine::SoftmaxTopKRenormalised, Combine::TopKSoftmax] {
+            assert!(distance(&weights(combine, EXPERTS, &z), &dense) < 1e-15);
+        }
+        for token in dense.chunks(EXPERTS) {
+            assert!((token.iter().sum::<f64>() - 1.0).abs() < 1e-15);
+        }
+    }
+
+    #[test]
+    fn responses_that_all_vanish_share_the_weight_equally() {
+        let rule = rule(Combine::LinearTopKRenormalised, 2);
+        let assignment = rule.forward(&[0.0; 4], 4).unwrap();
+        assert_eq!(assignment.weights(), [0.5, 0.5]);
+        let mut gradient = [0.0; 4];
+        rule.backward(&[0.0; 4], &assignment, &[1.0, -1.0], &mut gradient);
+        assert_eq!(gradient, [0.0; 4]);
+    }
+
+    #[test]
+    fn more_experts_per_token_than_there_are_is_refused() {
+        for k in [0, 4] {
+            let refused = rule(Combine::TopKSoftmax, k).forward(&[0.0_f32; 3], 3);
+            let message = refused.unwrap_err().to_string();
+            assert_eq!(
+                message,
+                "router.top_k: must be 1 to 3, the number of experts"
+            );
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Cosine scores: XMoE (Chi et al. 2022) and perturbed cosine (Nguyen et al. 2024).
+//!
+//! u = x W (a linear map to a few dimensions), v_e an expert's embedding:
+//! z_te = u_t . v_e / (n(u_t) n(v_e) tau), n(a) = |a| + theta; theta = 0 is XMoE.
+//! With [`Normalised::ExpertsOnly`] n(u) = 1.
+//!
+//! dL/du = sum_e g_e (v_e / (n(u) n(v_e) tau) - z_e u / (|u| n(u))), v alike,
+//! dL/dtau = - sum g z / tau.
+
+use crate::train::ops::real::{Real, dot};
+
+/// Whose length is divided out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Normalised {
+    /// A cosine.
+    Both,
+    /// torchscale's XMoE.
+    ExpertsOnly,
+}
+
+/// The constants of the scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cosine {
+    /// Whose length is divided out.
+    pub normalised: Normalised,
+    /// Added to lengths: 0, or 0.1 for the perturbed cosine.
+    pub theta: f64,
+    /// Width of u and v.
+    pub width: usize,
+}
+
+/// Gradients of the scores' arguments, added to.
+#[derive(Debug)]
+pub struct Gradients<'a, T> {
+    /// Shape: tokens, width.
+    pub u: &'a mut [T],
+    /// Shape: experts, width.
+    pub v: &'a mut [T],
+    /// Of the temperature.
+    pub tau: &'a mut f64,
+}
+
+/// Lengths below this count as this: a zero vector has score 0.
+const SHORTEST: f64 = 1e-12;
+
+/// |a|, and |a| + theta.
+fn lengths<T: Real>(a: &[T], theta: f64) -> [T; 2] {
+    let length = dot(a, a).sqrt().larger(T::of(SHORTEST));
+    [length, length + T::of(theta)]
+}
+
+impl Cosine {
+    fn of_token<T: Real>(&self, u: &[T]) -> [T; 2] {
+        match self.normalised {
+            Normalised::Both => lengths(u, self.theta),
+            Normalised::ExpertsOnly => [T::ONE, T::ONE],
+        }
+    }
+
+    /// Writes z.
+    ///
+    /// # Shapes
+    /// u: tokens, width. v: experts, width. scores: tokens, experts.
+    pub fn forward<T: Real>(&self, u: &[T], v: &[T], tau: f64, scores: &mut [T]) {
+        let experts = v.len() / self.width;
+        for (u, scores) in u
+            .chunks_exact(self.width)
+            .zip(scores.chunks_exact_mut(experts))
+        {
+            let [_, token] = self.of_token(u);
+            for (v, z) in v.chunks_exact(self.width).zip(scores) {
+                let [_, expert] = lengths(v, self.theta);
+                *z = dot(u, v) / (token * expert * T::of(tau));
+            }
+        }
+    }
+
+    /// Adds the gradients.
+    ///
+    /// # Shapes
+    /// As in [`Cosine::forward`]; `scores` as it wrote them, d_scores alike.
+    pub fn backward<T: Real>(
+        &self,
+        u: &[T],
+        v: &[T],
+        tau: f64,
+        scores: &[T],
+        d_scores: &[T],
+        gradients: Gradients<T>,
+    ) {
+        let (width, experts) = (self.width, v.len() / self.width);
+        let mut along_tau = 0.0;
+        for (token, u) in u.chunks_exact(width).enumerate() {
+            let [u_length, u_norm] = self.of_token(u);
+            let du = &mut gradients.u[token * width..][..width];
+            for (expert, v) in v.chunks_exact(width).enumerate() {
+                let [v_length, v_norm] = lengths(v, self.theta);
+                let dv = &mut gradients.v[expert * width..][..width];
+                let at = token * experts + expert;
+                let (z, g) = (scores[at], d_scores[at]);
+                along_tau -= g.wide() * z.wide() / tau;
+                let cross = g / (u_norm * v_norm * T::of(tau));
+                let u_own = match self.normalised {
+                    Normalised::Both => g * z / (u_length * u_norm),
+                    Normalised::ExpertsOnly => T::ZERO,
+                };
+                let v_own = g * z / (v_length * v_norm);
+                for i in 0..width {
+                    du[i] += cross * v[i] - u_own * u[i];
+                    dv[i] += cross * u[i] - v_own * v[i];
+                }
+            }
+        }
+        *gradients.tau += along_tau;
+    }
+}
+
+/// Gives every embedding this length. Belongs after the optimiser's step, never
+/// into the forward pass, which must be able to run twice.
+///
+/// # Shapes
+/// v: experts, width.
+pub fn rescale<T: Real>(v: &mut [T], width: usize, length: f64) {
+    for v in v.chunks_exact_mut(width) {
+        let [own, _] = lengths(v, 0.0);
+        let factor = T::of(length) / own;
+        v.iter_mut().for_each(|v| *v *= factor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::ops::check::{assert_gradient, distance, inner, normals};
+
+    fn cosine(normalised: Normalised, theta: f64) -> Cosine {
+        Cosine {
+            normalised,
+            theta,
+            width: 3,
+        }
+    }
+
+    fn scores(cosine: Cosine, u: &[f64], v: &[f64], tau: f64) -> Vec<f64> {
+        let mut z = vec![0.0; u.len() / 3 * (v.len() / 3)];
+        cosine.forward(u, v, tau, &mut z);
+        z
+    }
+
+    #[test]
+    fn all_gradients_of_cosine_scores_match_finite_differences() {
+        let (u, v, c) = (normals(1, 12), normals(2, 15), normals(3, 20));
+        for cosine in [
+            cosine(Normalised::Both, 0.0),
+            cosine(Normalised::Both, 0.1),
+            cosine(Normalised::ExpertsOnly, 0.0),
+            cosine(Normalised::ExpertsOnly, 0.1),
+        ] {
+            let z = scores(cosine, &u, &v, 0.3);
+            let (mut du, mut dv, mut d_tau) = (vec![0.0; 12], vec![0.0; 15], 0.0);
+            let gradients = Gradients {
+                u: &mut du,
+                v: &mut dv,
+                tau: &mut d_tau,
+            };
+            cosine.backward(&u, &v, 0.3, &z, &c, gradients);
+            let value = |u: &[f64], v: &[f64], tau: f64| inner(&scores(cosine, u, v, tau), &c);
+            assert_gradient("u", &u, &du, |u| value(u, &v, 0.3));
+            assert_gradient("v", &v, &dv, |v| value(&u, v, 0.3));
+            assert_gradient("tau", &[0.3], &[d_tau], |tau| value(&u, &v, tau[0]));
+        }
+    }
+
+    #[test]
+    fn the_temperature_enters_the_scores_and_lengths_do_not() {
+        let (u, v) = (normals(1, 12), normals(2, 15));
+        let cosine = cosine(Normalised::Both, 0.0);
+        let z = scores(cosine, &u, &v, 1.0);
+        let halved: Vec<f64> = z.iter().map(|z| z / 0.5).collect();
+        assert!(distance(&scores(cosine, &u, &v, 0.5), &halved) < 1e-14);
+        let longer: Vec<f64> = u.iter().map(|u| 7.0 * u).collect();
+        assert!(distance(&scores(cosine, &longer, &v, 1.0), &z) < 1e-14);
+        assert!(z.iter().all(|z| z.abs() <= 1.0));
+    }
+
+    #[test]
+    fn a_zero_vector_has_score_zero_and_finite_gradients() {
+        let cosine = cosine(Normalised::Both, 0.0);
+        let (u, v) = (vec![0.0; 3], normals(2, 6));
+        let z = scores(cosine, &u, &v, 0.3);
+        assert_eq!(z, [0.0, 0.0]);
+        let (mut du, mut dv, mut d_tau) = (vec![0.0; 3], vec![0.0; 6], 0.0);
+        let gradients = Gradients {
+            u: &mut du,
+            v: &mut dv,
+            tau: &mut d_tau,
+        };
+        cosine.backward(&u, &v, 0.3, &z, &[1.0, 1.0], gradients);
+        assert!(du.iter().chain(&dv).all(|g| g.is_finite()));
+    }
+
+    #[test]
+    fn rescaled_embeddings_have_the_length_asked_for() {
+        let mut v = normals(1, 9);
+        rescale(&mut v, 3, 1.5);
+        for v in v.chunks(3) {
+            assert!((inner(v, v).sqrt() - 1.5).abs() < 1e-14);
+        }
+    }
+}
