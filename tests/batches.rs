@@ -5,7 +5,11 @@
 mod common;
 
 use common::devices;
+use smoe_lab::backend::Cpu;
 use smoe_lab::backend::cuda::{Cuda, Emulation, Order, Precision};
+use smoe_lab::fit::{Batch, Centre, Limits, Options, Start, StartContext, fit};
+use smoe_lab::model::{Data, InputLaw, Response, draw_sample};
+use smoe_lab::rng::{Purpose, Stream};
 use smoe_lab::sim::batch::Engine;
 use smoe_lab::sim::row::RowFile;
 use smoe_lab::sim::run::{self, Request};
@@ -127,6 +131,64 @@ fn rows_of_a_device_are_those_of_the_processor_up_to_their_certificate() {
             for (got, expected) in got.iter().zip(&expected) {
                 let what = format!("{study} on {name}");
                 assert_one_maximum(&what, expected.n, got, expected);
+            }
+        }
+    }
+}
+
+/// A million rows as the counts of some hundred cells, of which samples have more or
+/// fewer.
+#[test]
+fn counts_are_fitted_as_on_the_processor() {
+    let mut model = common::competition(Response::Softplus);
+    model.input = InputLaw::Grid {
+        points: vec![vec![-0.8], vec![0.1], vec![0.9]],
+        lattice: Some(0.5),
+    };
+    let stream = |purpose| move |s: usize| Stream::named(8, "counts", s as u64, purpose);
+    let data: Vec<Data> = (0..3)
+        .map(|s| draw_sample(&model, 0, 1_000_000, &stream(Purpose::Data)(s)))
+        .collect();
+    let truth = &model.parameters;
+    let bounds = Limits {
+        coefficient: 10.0,
+        bias: 5.0,
+        gate_slope: 10.0,
+        variance: [0.01, 10.0],
+        zero_slopes: Vec::new(),
+        zero_gate_slopes: Vec::new(),
+        centre: Centre::Origin,
+    }
+    .bounds(&truth.layout());
+    let options = Options::default();
+    let starts = [Start::PerturbedTruth { radius: 0.1 }, Start::KMeans];
+    for (name, cuda) in devices() {
+        let replicates = cuda.upload(&data).unwrap();
+        let batch = Batch {
+            cuda: &cuda,
+            replicates: &replicates,
+            template: truth,
+            truth: Some(truth),
+            bounds: &bounds,
+            sample_size: 1e6,
+            options: &options,
+            head: &|s, _| data[s].clone(),
+        };
+        let start = |s: usize, k: usize| stream(Purpose::Start(k as u32))(s);
+        let fits = batch.fit(&starts, start).unwrap();
+        for (s, (data, fits)) in data.iter().zip(&fits).enumerate() {
+            let context = StartContext {
+                template: truth,
+                truth: Some(truth),
+                data,
+                bounds: &bounds,
+            };
+            let expected = fit(&Cpu::new(), context, &starts, |k| start(s, k), &options).unwrap();
+            assert!(fits.best().stop.is_converged(), "{name}");
+            for (got, expected) in fits.outcomes.iter().zip(&expected.outcomes) {
+                let gap = (got.log_likelihood - expected.log_likelihood).abs();
+                assert_eq!(got.stop, expected.stop, "{name}, sample {s}");
+                assert!(gap < 2e-6, "{name}, sample {s}: {gap:e}");
             }
         }
     }

@@ -31,26 +31,32 @@ const MOST_REPLICATES: usize = 1024;
 /// What a device does for a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Everything, of many replicates at once.
+    /// Everything, of many replicates at once: dense mixtures of as many experts as the
+    /// truth has, whose likelihood is smooth or kinked around its maximum.
     Batches,
-    /// The passes over data; the processor decides.
+    /// The passes over data; the processor decides: other estimators, kept sets that
+    /// change, near-equal experts, whose ridges ask for curved steps.
     Passes,
-    /// Nothing: estimators that see more than pairs, and likelihoods that jump, whose
-    /// search asks for many small passes.
+    /// Nothing: estimators that see more than pairs, and fits of many small passes:
+    /// counts with near-equal experts, and the search where a likelihood jumps.
     Nothing,
 }
 
 /// The device's part in the fits of a cell.
 pub(super) fn part(plan: &Plan, cell: &Cell) -> Part {
     let truth = &plan.truths[cell.truth];
-    let options = truth.fit.options();
+    let template = &truth.template;
     let sees_pairs = truth.fit.labels == Labels::Hidden && truth.fit.distillation.is_none();
-    if !sees_pairs || has_jumps(&truth.template) {
-        Part::Nothing
-    } else if Batch::takes(&options) && cell.n > truth.bounds.dimension() as u64 {
-        Part::Batches
-    } else {
-        Part::Passes
+    let over_specified = template.experts.len() != truth.own.parameters.experts.len();
+    let counts = truth.model.input.is_lattice();
+    if !sees_pairs || has_jumps(template) || (over_specified && counts) {
+        return Part::Nothing;
+    }
+    let plain = !over_specified && !template.is_sparse();
+    let enough = cell.n > truth.bounds.dimension() as u64;
+    match plain && enough && Batch::takes(&truth.fit.options()) {
+        true => Part::Batches,
+        false => Part::Passes,
     }
 }
 
