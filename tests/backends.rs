@@ -6,7 +6,7 @@ mod common;
 
 use common::{EXPERT_KINDS, dense, devices, gate_kinds, mixture};
 use ndarray::{Array1, Array2};
-use smoe_lab::backend::cuda::Precision;
+use smoe_lab::backend::cuda::{Compilation, Precision};
 use smoe_lab::backend::{Backend, Cpu, Derivatives, Reference};
 use smoe_lab::model::{
     Data, Expert, ExpertGate, ExpertKind, Gate, GateKind, Parameters, Selection, VarianceStructure,
@@ -327,6 +327,34 @@ fn devices_agree_with_the_reference_on_every_gate_and_expert_kind() {
                     assert_same(&what, &candidate, &parameters, &data(rows, d));
                 }
             }
+        }
+    }
+}
+
+/// What a GPU runs outside tests.
+#[test]
+fn programs_compiled_for_one_structure_agree_with_the_reference() {
+    let mixtures = [
+        (gate_kinds()[0], ExpertKind::Linear, 3, 2, None),
+        (gate_kinds()[1], ExpertKind::Gelu, 2, 0, None),
+        (gate_kinds()[5], ExpertKind::Tanh, 2, 1, None),
+        (gate_kinds()[3], ExpertKind::Linear, 4, 3, Some(2)),
+    ];
+    for (name, cuda) in devices() {
+        let candidate = Candidate {
+            tolerance: if name == "emulated" { 1e-12 } else { 1e-11 },
+            name: format!("{name}, one structure"),
+            backend: Box::new(cuda.with_compilation(Compilation::Specialised)),
+        };
+        for (k, (kind, expert, experts, d, top_k)) in mixtures.into_iter().enumerate() {
+            let gate = Gate {
+                top_k,
+                ..dense(kind)
+            };
+            let structure = VarianceStructure::PerExpert;
+            let parameters = mixture(gate, expert, experts, d, structure, &noise(5000 + k as u64));
+            let what = format!("{gate:?} {expert:?} K={experts} d={d}");
+            assert_same(&what, &candidate, &parameters, &data(300, d));
         }
     }
 }

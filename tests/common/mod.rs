@@ -1,7 +1,7 @@
 //! Builders shared by the test files.
 #![allow(dead_code)]
 
-use smoe_lab::backend::cuda::{Cuda, Emulation};
+use smoe_lab::backend::cuda::{Compilation, Cuda, Emulation};
 use smoe_lab::model::{
     Expert, ExpertGate, ExpertKind, Gate, GateKind, InputLaw, Model, Parameters, Response,
     Selection, VarianceStructure, Weights,
@@ -16,11 +16,13 @@ pub const EXPERT_KINDS: [ExpertKind; 5] = [
     ExpertKind::Gelu,
 ];
 
-/// The emulated device, and a GPU if there is one, by name.
+/// The emulated device, and a GPU if there is one, by name; with few programs, as tests
+/// have hundreds of structures.
 pub fn devices() -> Vec<(String, Cuda)> {
     let emulated = Cuda::emulated(Emulation::default()).expect("a C++ compiler");
     let mut devices = vec![("emulated".to_string(), emulated)];
     if let Ok(cuda) = Cuda::open(0) {
+        let cuda = cuda.with_compilation(Compilation::Generic);
         devices.push(("cuda:0".to_string(), cuda));
     }
     devices

@@ -211,6 +211,11 @@ impl Cuda {
         Cuda::new(self.device, self.compilation, precision)
     }
 
+    /// The same device with programs compiled in another way.
+    pub fn with_compilation(self, compilation: Compilation) -> Self {
+        Cuda::new(self.device, compilation, self.precision)
+    }
+
     /// As the user names it, and what it is.
     pub fn description(&self) -> String {
         let machine = self.device.machine();
