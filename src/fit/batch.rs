@@ -19,7 +19,7 @@
 
 use super::bounds::Bounds;
 use super::em::{GainMeasure, GateStep};
-use super::multistart::{Method, MultiStart, Options, Polish, same_maximum};
+use super::multistart::{Method, MultiStart, Options, Polish, distinct, shared_out, twins};
 use super::newton::{NewtonOptions, polish};
 use super::outcome::{Effort, Outcome, Stop};
 use super::start::{Start, StartContext};
@@ -57,12 +57,6 @@ pub struct Batch<'a> {
     pub options: &'a Options,
     /// The leading rows of a sample, on the host: (sample, rows).
     pub head: &'a (dyn Fn(usize, usize) -> Data + Sync),
-}
-
-/// A fit under way: which sample and start, and how far it came.
-struct Fit {
-    sample: usize,
-    outcome: Outcome,
 }
 
 /// Where the time of [`Batch::fit`] goes, in seconds.
@@ -135,7 +129,7 @@ impl Batch<'_> {
             None => first,
             Some(_) => self.polish_distinct(first, starts.len(), newton, &mut phases)?,
         };
-        let mut outcomes = outcomes.into_iter().map(|fit| fit.outcome);
+        let mut outcomes = outcomes.into_iter();
         let fits = (0..self.replicates.count())
             .map(|_| MultiStart::new(outcomes.by_ref().take(starts.len()).collect()))
             .collect();
@@ -182,7 +176,7 @@ impl Batch<'_> {
         newton: NewtonOptions,
         method: WithMethod,
         phases: &mut Phases,
-    ) -> Result<Vec<Fit>> {
+    ) -> Result<Vec<Outcome>> {
         let layout = self.template.layout();
         let sample_size = match self.replicates.is_counted() {
             true => self.sample_size,
@@ -213,10 +207,7 @@ impl Batch<'_> {
         let fits = from.into_iter().zip(ends).collect::<Vec<_>>();
         let fits = fits
             .into_par_iter()
-            .map(|((sample, _), end)| Fit {
-                sample,
-                outcome: self.finished(sample, rows, newton, self.outcome(end, rows)),
-            })
+            .map(|((sample, _), end)| self.finished(sample, rows, newton, self.outcome(end, rows)))
             .collect();
         phases.host += clock.elapsed().as_secs_f64();
         Ok(fits)
@@ -255,39 +246,26 @@ impl Batch<'_> {
     /// Polishes pilot outcomes on all rows, each distinct maximum of a sample once.
     fn polish_distinct(
         &self,
-        pilots: Vec<Fit>,
+        pilots: Vec<Outcome>,
         starts: usize,
         newton: NewtonOptions,
         phases: &mut Phases,
-    ) -> Result<Vec<Fit>> {
-        // The first fit of the same sample that reached the same maximum.
-        let twin = |k: usize| {
-            let first = k - k % starts;
-            (first..k).find(|&j| same_maximum(&pilots[j].outcome, &pilots[k].outcome))
-        };
-        let twins: Vec<Option<usize>> = (0..pilots.len()).map(twin).collect();
-        let distinct = pilots.iter().zip(&twins).filter(|(_, twin)| twin.is_none());
-        let from = distinct
-            .map(|(fit, _)| (fit.sample, fit.outcome.parameters.clone()))
+    ) -> Result<Vec<Outcome>> {
+        let samples: Vec<_> = pilots
+            .chunks(starts.max(1))
+            .map(|pilots| (pilots, twins(pilots)))
             .collect();
-        let ends = self.climb(from, self.replicates.rows(), newton, WithMethod::No, phases)?;
+        let from = samples.iter().enumerate().flat_map(|(s, (pilots, twins))| {
+            distinct(pilots, twins).map(move |pilot| (s, pilot.parameters.clone()))
+        });
+        let rows = self.replicates.rows();
+        let ends = self.climb(from.collect(), rows, newton, WithMethod::No, phases)?;
         let mut ends = ends.into_iter();
-        let mut fits: Vec<Fit> = Vec::with_capacity(pilots.len());
-        for (pilot, twin) in pilots.into_iter().zip(twins) {
-            let mut outcome = match twin {
-                Some(j) => Outcome {
-                    effort: Effort::default(),
-                    ..fits[j].outcome.clone()
-                },
-                None => ends.next().expect("one end per distinct fit").outcome,
-            };
-            outcome.effort += pilot.outcome.effort;
-            fits.push(Fit {
-                sample: pilot.sample,
-                outcome,
-            });
-        }
-        Ok(fits)
+        let of_sample = samples.iter().flat_map(|(pilots, twins)| {
+            let count = twins.iter().filter(|twin| twin.is_none()).count();
+            shared_out(pilots.to_vec(), twins, ends.by_ref().take(count).collect())
+        });
+        Ok(of_sample.collect())
     }
 }
 

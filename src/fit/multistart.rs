@@ -284,24 +284,56 @@ fn polish_distinct(
     newton: NewtonOptions,
     pilots: Vec<Outcome>,
 ) -> Vec<Outcome> {
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for k in 0..pilots.len() {
-        let twin = (0..k).find(|&j| same_maximum(&pilots[j], &pilots[k]));
-        let mut outcome = match twin {
+    let twins = twins(&pilots);
+    let ends = distinct(&pilots, &twins)
+        .map(|pilot| finish(backend, data, &pilot.parameters, bounds, newton))
+        .collect();
+    shared_out(pilots, &twins, ends)
+}
+
+/// For each pilot outcome of one sample the first that is the same maximum, if that is
+/// an earlier one.
+pub(super) fn twins(pilots: &[Outcome]) -> Vec<Option<usize>> {
+    let twin = |k: usize| (0..k).find(|&j| same_maximum(&pilots[j], &pilots[k]));
+    (0..pilots.len()).map(twin).collect()
+}
+
+/// The pilot outcomes without an earlier twin.
+pub(super) fn distinct<'a>(
+    pilots: &'a [Outcome],
+    twins: &'a [Option<usize>],
+) -> impl Iterator<Item = &'a Outcome> {
+    let pairs = pilots.iter().zip(twins);
+    pairs
+        .filter(|(_, twin)| twin.is_none())
+        .map(|(pilot, _)| pilot)
+}
+
+/// The outcomes of all starts from those, `ends`, of the distinct pilots: twins share
+/// one, whose work counts once.
+pub(super) fn shared_out(
+    pilots: Vec<Outcome>,
+    twins: &[Option<usize>],
+    ends: Vec<Outcome>,
+) -> Vec<Outcome> {
+    let mut ends = ends.into_iter();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(pilots.len());
+    for (pilot, twin) in pilots.into_iter().zip(twins) {
+        let mut outcome = match *twin {
             Some(j) => Outcome {
                 effort: Effort::default(),
                 ..outcomes[j].clone()
             },
-            None => finish(backend, data, &pilots[k].parameters, bounds, newton),
+            None => ends.next().expect("one end per distinct pilot"),
         };
-        outcome.effort += pilots[k].effort;
+        outcome.effort += pilot.effort;
         outcomes.push(outcome);
     }
     outcomes
 }
 
 /// True if two certified outcomes are the same maximum.
-pub(super) fn same_maximum(a: &Outcome, b: &Outcome) -> bool {
+fn same_maximum(a: &Outcome, b: &Outcome) -> bool {
     a.stop.is_converged()
         && b.stop.is_converged()
         && (a.log_likelihood - b.log_likelihood).abs() < SAME

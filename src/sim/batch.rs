@@ -183,7 +183,7 @@ fn batch(plan: &Plan, cell: &Cell, replicates: &[u64], cuda: &Cuda) -> Result<Ve
         .collect();
     let distances = distances(plan, truth, cuda, &estimated)?;
     replicates
-        .iter()
+        .par_iter()
         .zip(&estimated)
         .zip(distances)
         .map(|((&replicate, estimated), distance)| {

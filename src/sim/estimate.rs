@@ -22,7 +22,7 @@ pub(super) struct Estimated<'a> {
 }
 
 /// The log-likelihood of one sample with its derivatives, as a function of parameters.
-pub(super) type DerivativesAt<'a> = Box<dyn Fn(&Parameters) -> Result<Derivatives> + 'a>;
+pub(super) type DerivativesAt<'a> = Box<dyn Fn(&Parameters) -> Result<Derivatives> + Sync + 'a>;
 
 /// Draws the sample of a cell's replicate and fits it, with passes on `backend`
 /// where the estimator sees pairs alone. `start(k)` is the stream of start k.
