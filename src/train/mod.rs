@@ -3,6 +3,7 @@
 //!
 //! | module | what is inside |
 //! |---|---|
+//! | [`config`] | a run's file, checked |
 //! | [`ops`] | one file per operation: formula, forward, backward |
 //! | [`moe`] | tokens to their experts and back: one sort, contiguous segments |
 //! | [`router`] | which experts, which weights, which extra losses |
@@ -15,6 +16,7 @@
 //! threads. Everything is generic over [`ops::real::Real`], f32 for work and f64
 //! for finite differences.
 
+pub mod config;
 pub mod device;
 pub mod moe;
 pub mod ops;

@@ -2,12 +2,14 @@
 
 use crate::train::moe::Assignment;
 use crate::train::ops::real::Real;
+use serde::{Deserialize, Serialize};
 
 /// The slot of a pair that exceeds its expert's capacity.
 pub const DROPPED: u32 = u32::MAX;
 
 /// Which pairs of a full expert go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Drop {
     /// The last in token order (GShard, Switch).
     Latest,

@@ -5,9 +5,11 @@
 //! Gated: y = silu(gate) * up (SwiGLU of Shazeer 2020).
 
 use crate::train::ops::real::Real;
+use serde::{Deserialize, Serialize};
 
 /// A pointwise activation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// max(x, 0)
     Relu,

@@ -12,9 +12,11 @@
 use crate::train::ops::linear::add_bias_gradient;
 use crate::train::ops::real::{Real, dot, sum, sum_of, vectorised};
 use crate::train::ops::rows;
+use serde::{Deserialize, Serialize};
 
 /// Which normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Norm {
     /// Mean 0 and variance 1 before gain and shift.
     Layer,

@@ -21,9 +21,11 @@ use crate::train::ops::real::Real;
 use crate::train::ops::softmax;
 use crate::train::router::distribution::Distribution;
 use crate::train::router::{counted_tokens, counts};
+use serde::{Deserialize, Serialize};
 
 /// Which balance loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Balance {
     /// Switch Transformer, OLMoE; DeepSeek's sequence-wise loss with [`Scope::Sequence`].
     Switch,

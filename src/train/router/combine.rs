@@ -8,9 +8,11 @@ use crate::train::moe::Assignment;
 use crate::train::ops::real::{Real, dot, sum};
 use crate::train::ops::softmax;
 use crate::train::router::top_k;
+use serde::{Deserialize, Serialize};
 
 /// The weights of the chosen experts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Combine {
     /// p_e on W, not renormalised: Switch (K = 1), OLMoE. The only softmax rule whose
     /// weight carries a gradient at K = 1.
@@ -25,6 +27,8 @@ pub enum Combine {
     SigmoidTopKRenormalised,
     /// z_e / sum over W of z for scores that are not negative: CompeteSMoE v2.
     LinearTopKRenormalised,
+    /// USMoE
+    Unified,
 }
 
 /// K, the rule and the multiplier of the weights.
@@ -108,6 +112,7 @@ impl TopK {
                     normalise(weights);
                 }
                 Combine::LinearTopKRenormalised => normalise(weights),
+                Combine::Unified => unimplemented!(),
             }
             weights.iter_mut().for_each(|w| *w *= scale);
         }
@@ -164,6 +169,7 @@ impl TopK {
                     }
                 }
                 Combine::LinearTopKRenormalised => normalise_backward(&values, &mut gradient),
+                Combine::Unified => unimplemented!(),
             }
             d_row.fill(T::ZERO);
             for (&gradient, &expert) in gradient.iter().zip(chosen) {

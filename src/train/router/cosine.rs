@@ -8,9 +8,11 @@
 //! dL/dtau = - sum g z / tau.
 
 use crate::train::ops::real::{Real, dot};
+use serde::{Deserialize, Serialize};
 
 /// Whose length is divided out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Normalised {
     /// A cosine.
     Both,

@@ -16,9 +16,11 @@ use crate::train::moe::Assignment;
 use crate::train::ops::real::Real;
 use crate::train::ops::softmax;
 use crate::train::router::{counted_tokens, counts};
+use serde::{Deserialize, Serialize};
 
 /// What the router should say.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// Softmax of responses over all experts: v2.
     All,
@@ -37,7 +39,8 @@ pub struct Sharpening {
 }
 
 /// What becomes of the spread of a token's responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Spread {
     /// As it is.
     Raw,

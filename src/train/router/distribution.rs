@@ -2,9 +2,11 @@
 
 use crate::train::ops::real::{Real, dot, sum};
 use crate::train::ops::softmax;
+use serde::{Deserialize, Serialize};
 
 /// How scores become probabilities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Distribution {
     /// exp(z_e) / sum
     Softmax,

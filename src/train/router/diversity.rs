@@ -8,9 +8,11 @@
 use crate::train::moe::{Assignment, DROPPED, Dispatch};
 use crate::train::ops::real::{Real, dot};
 use crate::train::router::{counted_tokens, counts};
+use serde::{Deserialize, Serialize};
 
 /// What the sum of cosines is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pairs {
     /// K^2, the zero diagonal included: CompeteSMoE v2.
     WithDiagonal,

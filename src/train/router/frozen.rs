@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::train::ops::real::Real;
+use serde::{Deserialize, Serialize};
 
 /// W with independent entries uniform on +-1/sqrt(width), a function of `stream`.
 ///
@@ -23,7 +24,8 @@ pub fn weights<T: Real>(stream: &Stream, width: usize, experts: usize) -> Vec<T>
 }
 
 /// The shape of K between its first and its last value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Curve {
     /// first + (last - first) s
     Linear,

@@ -1,9 +1,11 @@
 //! How strongly an expert responds to a token, judged by its output o of width D.
 
 use crate::train::ops::real::{Real, dot, sum_of, vectorised};
+use serde::{Deserialize, Serialize};
 
 /// a = response(o).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// |o|: CompeteSMoE v1. Grows like sqrt(D), so that softmax saturates.
     Norm,

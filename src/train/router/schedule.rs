@@ -9,9 +9,11 @@
 
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+use serde::{Deserialize, Serialize};
 
 /// Which schedule.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
     /// Every layer competes with this probability, independently.
     Constant {
@@ -150,18 +152,22 @@ impl Schedule {
         Ok(table)
     }
 
-    fn check(&self, layers: usize) -> Result<()> {
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// As [`Schedule::table`].
+    pub fn check(&self, layers: usize) -> Result<()> {
         let within = |key: &str, value: f64| match (0.0..=1.0).contains(&value) {
             true => Ok(()),
             false => Err(Error::value(key, "must be between 0 and 1")),
         };
         match *self {
-            Schedule::Constant { rate } => within("compete.rate", rate),
+            Schedule::Constant { rate } => within("competition.schedule.rate", rate),
             Schedule::InverseRoot {
                 steps_per_iteration,
             } => match steps_per_iteration {
                 0 => Err(Error::value(
-                    "compete.steps_per_iteration",
+                    "competition.schedule.steps_per_iteration",
                     "must be positive",
                 )),
                 _ => Ok(()),
@@ -171,14 +177,14 @@ impl Schedule {
                 budget,
                 warm_up,
             } => {
-                within("compete.rate", rate)?;
-                within("compete.warm_up", warm_up)?;
+                within("competition.schedule.rate", rate)?;
+                within("competition.schedule.warm_up", warm_up)?;
                 let demand = rate * layers as f64;
                 if demand > budget as f64 {
                     let message = format!(
                         "must be at least rate times layers, {demand}: the last layers would never compete"
                     );
-                    return Err(Error::value("compete.budget", message));
+                    return Err(Error::value("competition.schedule.budget", message));
                 }
                 Ok(())
             }
@@ -268,7 +274,9 @@ mod tests {
             warm_up: 0.0,
         };
         let message = schedule.table(&stream(1), 24, 100).unwrap_err().to_string();
-        assert!(message.starts_with("compete.budget: must be at least rate times layers"));
+        assert!(
+            message.starts_with("competition.schedule.budget: must be at least rate times layers")
+        );
         assert!(schedule.table(&stream(1), 15, 100).is_ok());
     }
 
