@@ -21,6 +21,20 @@ pub enum Purpose {
     Bootstrap,
     /// Random shifts of a quasi-Monte-Carlo rule.
     Quadrature,
+    /// First values of a model's parameters, one stream per parameter.
+    Weights,
+    /// Which windows of a text make a batch.
+    Windows,
+    /// When layers of a model compete.
+    Schedule,
+    /// Jitter of a router's input.
+    Jitter,
+    /// Noise of a router's scores.
+    Noise,
+    /// What dropout sets to 0; the number tells the places of one layer apart.
+    Dropout(u32),
+    /// Tokens drawn from a model.
+    Tokens,
 }
 
 impl Purpose {
@@ -30,6 +44,13 @@ impl Purpose {
             Purpose::Start(index) => 2 | (u64::from(index) << 8),
             Purpose::Bootstrap => 3,
             Purpose::Quadrature => 4,
+            Purpose::Weights => 5,
+            Purpose::Windows => 6,
+            Purpose::Schedule => 7,
+            Purpose::Jitter => 8,
+            Purpose::Noise => 9,
+            Purpose::Dropout(place) => 10 | (u64::from(place) << 8),
+            Purpose::Tokens => 11,
         }
     }
 }
