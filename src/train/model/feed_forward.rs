@@ -22,8 +22,8 @@ use crate::train::device::{BalanceTerm, Device, Meter, TensorOf};
 use crate::train::model::architecture::{Block, Router, Sparse};
 use crate::train::model::parameters::{Id, Tensors};
 use crate::train::model::transformer::{Context, Losses, Phase, Share};
-use crate::train::moe::experts::Weights;
-use crate::train::moe::{Capacity, experts::Shape};
+use crate::train::moe::Capacity;
+use crate::train::moe::experts::Shape;
 use crate::train::router::balance::Scope;
 use crate::train::router::combine::TopK;
 use crate::train::router::selection::Groups;
@@ -477,10 +477,9 @@ impl<D: Device> SparseBackward<'_, D> {
                 self.compete(competing, tape, &d_weights, d_scores, d_responses, meters)?;
                 Some(device.output_gradients(
                     &competing.rule,
-                    tape.responses.as_ref().expect("winners have responses"),
+                    d_responses,
                     chosen,
                     dispatch,
-                    d_responses,
                     &tape.saved,
                     competing.diversity.map(|(p, c)| (p, c * self.share.losses)),
                     self.share.counted,

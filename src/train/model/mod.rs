@@ -31,4 +31,4 @@ pub use parameters::{Role, Spec, Tensors};
 pub use transformer::{Batch, Losses, Observe, Phase, Share, Tape, Training, Transformer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -460,6 +460,23 @@ impl<D: Device> Transformer<D> {
         Ok(())
     }
 
+    /// Moves the biases of choices towards balance, if the method has any.
+    ///
+    /// # Errors
+    /// What the device refuses.
+    pub fn move_biases(&mut self, device: &D, loads: &Loads<D>) -> Result<()> {
+        let rate = self.architecture.method.selection.bias_rate;
+        for block in &self.plan.blocks {
+            let sparse = block.feed_forward.sparse.as_ref();
+            let bias = sparse.and_then(|s| Some((s.index, s.router?.bias?)));
+            if let Some((index, bias)) = bias {
+                let bias = self.parameters.get_mut(bias);
+                device.move_bias(&loads.routed[index], rate, bias)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The sum of nats after a forward pass; uses up the logits.
     ///
     /// # Errors

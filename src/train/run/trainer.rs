@@ -234,11 +234,11 @@ impl<D: Device> Trainer<D> {
                 _ => 0.0,
             },
         };
+        let roles: Vec<Role> = self.transformer.specs().iter().map(|s| s.role).collect();
         let [means, squares] = &mut self.moments;
         let state = means.all_mut().iter_mut().zip(squares.all_mut());
         let values = self.transformer.parameters.all_mut().iter_mut();
         let gradients = self.gradients.all_mut().iter_mut();
-        let roles: Vec<Role> = (self.transformer.specs().iter()).map(|s| s.role).collect();
         for (((value, gradient), (mean, square)), role) in values.zip(gradients).zip(state).zip(roles)
         {
             if role.is_trained() {
