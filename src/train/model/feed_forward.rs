@@ -595,16 +595,19 @@ impl<D: Device> SparseBackward<'_, D> {
         load: Option<&'l D::Load>,
     ) -> (BalanceTerm, Option<&'l D::Load>) {
         let length = self.context.shape.length;
-        let (scope, load) = match rule.scope {
-            BalanceScope::Step => (Scope::Batch, load),
-            BalanceScope::MicroBatch => (Scope::Batch, None),
-            BalanceScope::Sequence => (Scope::Sequence { length }, None),
+        let Share {
+            losses, sequences, ..
+        } = *self.share;
+        let (scope, load, share) = match rule.scope {
+            BalanceScope::Step => (Scope::Batch, load, losses),
+            BalanceScope::MicroBatch => (Scope::Batch, None, losses),
+            BalanceScope::Sequence => (Scope::Sequence { length }, None, sequences),
         };
         let term = BalanceTerm {
             balance: rule.kind,
             scope,
             distribution: rule.distribution,
-            coefficient: rule.coefficient * self.share.losses,
+            coefficient: rule.coefficient * share,
         };
         (term, load)
     }

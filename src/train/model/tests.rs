@@ -115,7 +115,7 @@ fn pass<T: Real>(
         )
         .unwrap();
     let losses = Losses::of(&device.read(&mut meters).unwrap());
-    let total = losses.nats / batch.counted() as f64 + losses.auxiliary();
+    let total = losses.nats / batch.counted().tokens as f64 + losses.auxiliary();
     let gradients = gradients.all().iter().map(|g| device.download(g).unwrap());
     (total, gradients.collect(), logits)
 }

@@ -100,9 +100,27 @@ pub struct Batch<D: Device> {
     ids: D::Ids,
     targets: D::Ids,
     mask: Option<D::Mask>,
-    counted: usize,
+    counted: Counted,
     sequences: usize,
     length: usize,
+}
+
+/// What enters the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Tokens with a target.
+    pub tokens: usize,
+    /// Sequences with such a token.
+    pub sequences: usize,
+}
+
+impl std::iter::Sum for Counted {
+    fn sum<I: Iterator<Item = Counted>>(parts: I) -> Counted {
+        parts.fold(Counted::default(), |sum, part| Counted {
+            tokens: sum.tokens + part.tokens,
+            sequences: sum.sequences + part.sequences,
+        })
+    }
 }
 
 impl<D: Device> Batch<D> {
@@ -119,8 +137,12 @@ impl<D: Device> Batch<D> {
             });
         }
         let flags: Vec<bool> = targets.iter().map(|&t| t != IGNORED).collect();
-        let counted = flags.iter().filter(|&&f| f).count();
-        let mask = match counted == flags.len() {
+        let sequences = flags.chunks(length.max(1));
+        let counted = Counted {
+            tokens: flags.iter().filter(|&&f| f).count(),
+            sequences: sequences.filter(|s| s.contains(&true)).count(),
+        };
+        let mask = match counted.tokens == flags.len() {
             true => None,
             false => Some(device.mask(&flags)?),
         };
@@ -134,8 +156,8 @@ impl<D: Device> Batch<D> {
         })
     }
 
-    /// Tokens that enter the loss.
-    pub fn counted(&self) -> usize {
+    /// What enters the loss.
+    pub fn counted(&self) -> Counted {
         self.counted
     }
 }
@@ -146,6 +168,8 @@ pub struct Share<'a, D: Device> {
     pub scale: f64,
     /// The micro-batch's share of these tokens.
     pub losses: f64,
+    /// Its share of the sequences with such tokens.
+    pub sequences: f64,
     /// Which tokens enter.
     pub(super) counted: Option<&'a D::Mask>,
     /// The whole step's counts, where they are more than this micro-batch's.
@@ -493,8 +517,8 @@ impl<D: Device> Transformer<D> {
     }
 
     /// The backward pass after a training forward pass: adds the gradient of task and
-    /// auxiliary losses, and meters them. `counted` is the number of tokens that enter
-    /// the loss in the whole step; `loads` its counts, where it has several
+    /// auxiliary losses, and meters them. `counted` is what enters the loss in the whole
+    /// step; `loads` its counts, where it has several
     /// micro-batches.
     ///
     /// # Errors
@@ -505,7 +529,7 @@ impl<D: Device> Transformer<D> {
         device: &D,
         batch: &Batch<D>,
         phase: &Phase,
-        counted: usize,
+        counted: Counted,
         loads: Option<&Loads<D>>,
         tape: &mut Tape<D>,
         gradients: &mut Tensors<D>,
@@ -514,8 +538,9 @@ impl<D: Device> Transformer<D> {
         let context = self.context(device, tape.shape, phase);
         let (plan, parameters) = (&self.plan, &self.parameters);
         let share = Share {
-            scale: 1.0 / counted.max(1) as f64,
-            losses: batch.counted as f64 / counted.max(1) as f64,
+            scale: 1.0 / counted.tokens.max(1) as f64,
+            losses: batch.counted.tokens as f64 / counted.tokens.max(1) as f64,
+            sequences: batch.counted.sequences as f64 / counted.sequences.max(1) as f64,
             counted: batch.mask.as_ref(),
             loads,
         };

@@ -6,7 +6,7 @@ use crate::train::config::Run;
 use crate::train::config::router::Scope;
 use crate::train::device::{Device, Meter};
 use crate::train::model::{
-    Architecture, Batch, Loads, Losses, Phase, Role, Tape, Tensors, Training, Transformer,
+    Architecture, Batch, Counted, Loads, Losses, Phase, Role, Tape, Tensors, Training, Transformer,
 };
 use crate::train::ops::adamw::{AdamW, clip_scale};
 use crate::train::router::schedule::Table;
@@ -38,7 +38,7 @@ enum Goal {
     /// Only the counts of its choices.
     Count,
     /// Its share of the step's gradient.
-    Learn { counted: usize, counts: Counts },
+    Learn { counted: Counted, counts: Counts },
 }
 
 /// Which counts balance losses see.
@@ -143,7 +143,7 @@ impl<D: Device> Trainer<D> {
         let micro_batches: Vec<Batch<D>> = (0..batch.micro_batches)
             .map(&mut load)
             .collect::<Result<_>>()?;
-        let counted: usize = micro_batches.iter().map(Batch::counted).sum();
+        let counted: Counted = micro_batches.iter().map(Batch::counted).sum();
         let counts_first = batch.micro_batches > 1 && self.needs_step_counts();
         if counts_first {
             for (micro, batch) in micro_batches.iter().enumerate() {
@@ -157,7 +157,7 @@ impl<D: Device> Trainer<D> {
         for (micro, batch) in micro_batches.iter().enumerate() {
             self.pass(micro, batch, Goal::Learn { counted, counts })?;
         }
-        let (losses, gradient_norm) = self.measure(counted)?;
+        let (losses, gradient_norm) = self.measure(counted.tokens)?;
         let rate = self.run.optimiser.rate_at(self.step, self.run.steps);
         if gradient_norm.is_finite() {
             self.update(rate, gradient_norm)?;
