@@ -17,6 +17,7 @@
 //! for finite differences.
 
 pub mod config;
+pub mod cost;
 pub mod device;
 pub mod model;
 pub mod moe;
