@@ -4,6 +4,7 @@
 //! | module | what is inside |
 //! |---|---|
 //! | [`config`] | a run's file, checked |
+//! | [`data`] | text as tokens: prepared once, read in windows |
 //! | [`ops`] | one file per operation: formula, forward, backward |
 //! | [`moe`] | tokens to their experts and back: one sort, contiguous segments |
 //! | [`router`] | which experts, which weights, which extra losses |
@@ -17,6 +18,7 @@
 //! for finite differences.
 
 pub mod config;
+pub mod data;
 pub mod device;
 pub mod moe;
 pub mod ops;
