@@ -43,3 +43,23 @@ pub(super) fn train(texts: &[&str], size: usize) -> Result<Vocabulary> {
     let json = tokenizer.to_string(true).map_err(wrong)?;
     Vocabulary::from_tokenizer_json(Path::new(TOKENIZER), json.into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_are_the_most_frequent_pairs_and_the_same_every_time() {
+        let text = "low low low low lower lower newest newest newest widest ".repeat(3);
+        let learn = |size| train(&[&text], size).unwrap();
+        // "lo" and "ow" stand in every low; the first merge is one of them, the next
+        // completes it.
+        let low = learn(258).encode("low").unwrap();
+        assert_eq!(low.len(), 1);
+        assert_eq!(learn(256).encode("low").unwrap().len(), 3);
+        let first = learn(280);
+        assert!((0..5).all(|_| learn(280) == first));
+        // The text has no more pairs that occur twice.
+        assert!(learn(100_000).size() < 400);
+    }
+}

@@ -225,6 +225,8 @@ impl Staging {
         };
         let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
         let staging = folder.with_file_name(name);
+        // What a killed process with this number left behind.
+        let _ = std::fs::remove_dir_all(&staging);
         std::fs::create_dir_all(&staging).map_err(cannot)?;
         Ok(Staging(staging))
     }

@@ -28,7 +28,8 @@ pub enum Splits {
         /// Between 0 and 1.
         test: f64,
     },
-    /// 90, 5 and 5 million bytes: the convention for enwik8 and text8.
+    /// 90, 5 and 5 million bytes: the convention for enwik8 and text8. Unless tokens are
+    /// bytes, a character on a border goes to the later split.
     Enwik8,
 }
 
@@ -327,6 +328,19 @@ mod tests {
         }
         let all = text.chars().count();
         assert_eq!(offset(bytes, all, Unit::Characters), bytes.len());
+    }
+
+    #[test]
+    fn enwik8_is_cut_at_90_and_95_million_bytes() {
+        let memory = Memory::Owned(vec![0; 100_000_000]);
+        let parts = cut(Path::new("e"), memory, Splits::Enwik8, Unit::Bytes).unwrap();
+        let lengths: Vec<usize> = parts.iter().map(|part| part.bytes().len()).collect();
+        assert_eq!(lengths, [90_000_000, 5_000_000, 5_000_000]);
+        // A character is not cut: it goes to the later split.
+        let text = "aa€b".as_bytes();
+        let cuts = |unit| [1, 2, 3, 4, 5, 6].map(|byte| boundary(text, byte, unit));
+        assert_eq!(cuts(Unit::Characters), [1, 2, 2, 2, 5, 6]);
+        assert_eq!(cuts(Unit::Bytes), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
