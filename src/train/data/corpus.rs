@@ -23,7 +23,7 @@ pub struct Corpus {
 
 impl Corpus {
     /// Opens [`TINYSHAKESPEARE`] (characters, the last tenth for validation) or a folder
-    /// that [`crate::train::data::prepare`] wrote. Files are mapped, not read; their
+    /// that [`prepare()`](crate::train::data::prepare()) wrote. Files are mapped, not read; their
     /// sizes and the tokenizer are checked, tokens when they are read
     /// ([`Tokens::read`]).
     ///
