@@ -20,6 +20,8 @@
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod model;
 pub mod moe;
 pub mod ops;
 pub mod router;
+pub mod run;

@@ -103,6 +103,54 @@ pub fn add_bias_gradient<T: Real>(dy: &[T], outputs: usize, bias: &mut [T]) {
     });
 }
 
+/// Writes y = x W^T, W of shape (outputs, inputs): the head of a model that shares the
+/// embedding's table.
+///
+/// # Shapes
+/// x: rows, inputs. table: outputs, inputs. y: rows, outputs.
+pub fn transposed_forward<T: Real>(shape: Shape, x: &[T], table: &[T], y: &mut [T]) {
+    products(vec![Product {
+        left: View::rows(x, shape.rows, shape.inputs),
+        right: View::rows(table, shape.outputs, shape.inputs).transposed(),
+        result: ViewMut::rows(y, shape.rows, shape.outputs),
+        into: Into::Written,
+    }]);
+}
+
+/// Writes dx = dy W and adds dy^T x to the table's gradient.
+///
+/// # Shapes
+/// As in [`transposed_forward`]; `dy` as y, `dx` as x, `d_table` as the table.
+pub fn transposed_backward<T: Real>(
+    shape: Shape,
+    x: &[T],
+    table: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    d_table: &mut [T],
+) {
+    let Shape {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
+    let dy = View::rows(dy, rows, outputs);
+    products(vec![
+        Product {
+            left: dy,
+            right: View::rows(table, outputs, inputs),
+            result: ViewMut::rows(dx, rows, inputs),
+            into: Into::Written,
+        },
+        Product {
+            left: dy.transposed(),
+            right: View::rows(x, rows, inputs),
+            result: ViewMut::rows(d_table, outputs, inputs),
+            into: Into::Added,
+        },
+    ]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

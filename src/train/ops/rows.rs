@@ -17,18 +17,26 @@ pub fn for_each<T: Send>(
     columns: usize,
     work: impl Fn(usize, &mut [T]) + Send + Sync,
 ) {
-    if matrix.is_empty() {
-        return;
-    }
+    for_each_block(matrix, columns, |first, block| {
+        for (i, row) in block.chunks_exact_mut(columns).enumerate() {
+            work(first + i, row);
+        }
+    });
+}
+
+/// Runs `work(first row, values)` on blocks of rows whose size the number of columns
+/// fixes; results in the order of rows.
+pub fn for_each_block<T: Send, R: Send>(
+    matrix: &mut [T],
+    columns: usize,
+    work: impl Fn(usize, &mut [T]) -> R + Send + Sync,
+) -> Vec<R> {
     let rows = rows_per_task(columns);
     matrix
-        .par_chunks_mut(rows * columns)
+        .par_chunks_mut((rows * columns).max(1))
         .enumerate()
-        .for_each(|(task, chunk)| {
-            for (i, row) in chunk.chunks_exact_mut(columns).enumerate() {
-                work(task * rows + i, row);
-            }
-        });
+        .map(|(task, block)| work(task * rows, block))
+        .collect()
 }
 
 /// `target[i] += source[i]`

@@ -31,14 +31,14 @@ pub struct Cosine {
     pub width: usize,
 }
 
-/// Gradients of the scores' arguments, added to.
+/// Gradients of the scores' arguments.
 #[derive(Debug)]
 pub struct Gradients<'a, T> {
-    /// Shape: tokens, width.
+    /// Written. Shape: tokens, width.
     pub u: &'a mut [T],
-    /// Shape: experts, width.
+    /// Added to. Shape: experts, width.
     pub v: &'a mut [T],
-    /// Of the temperature.
+    /// Of the temperature, added to.
     pub tau: &'a mut f64,
 }
 
@@ -77,7 +77,7 @@ impl Cosine {
         }
     }
 
-    /// Adds the gradients.
+    /// The gradients.
     ///
     /// # Shapes
     /// As in [`Cosine::forward`]; `scores` as it wrote them, d_scores alike.
@@ -95,6 +95,7 @@ impl Cosine {
         for (token, u) in u.chunks_exact(width).enumerate() {
             let [u_length, u_norm] = self.of_token(u);
             let du = &mut gradients.u[token * width..][..width];
+            du.fill(T::ZERO);
             for (expert, v) in v.chunks_exact(width).enumerate() {
                 let [v_length, v_norm] = lengths(v, self.theta);
                 let dv = &mut gradients.v[expert * width..][..width];

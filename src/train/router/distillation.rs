@@ -14,6 +14,7 @@
 
 use crate::train::moe::Assignment;
 use crate::train::ops::real::Real;
+use crate::train::ops::rows;
 use crate::train::ops::softmax;
 use crate::train::router::{counted_tokens, counts};
 use serde::{Deserialize, Serialize};
@@ -87,9 +88,37 @@ impl Target {
         }
         target
     }
+
+    /// Adds dL/d(responses) to `d_responses`: v1's code, which does not detach the
+    /// target. `gradient` is dL/dpi and is used up; winners are taken as fixed.
+    ///
+    /// # Shapes
+    /// responses, target, gradient, d_responses: tokens, experts.
+    pub fn backward<T: Real>(
+        self,
+        responses: &[T],
+        target: &[T],
+        sharpening: Sharpening,
+        experts: usize,
+        gradient: &mut [T],
+        d_responses: &mut [T],
+    ) {
+        let scale = T::of(1.0 / sharpening.temperature);
+        rows::for_each(gradient, experts, |token, gradient| {
+            let at = token * experts..(token + 1) * experts;
+            // Losers of v1's target have probability 0, and so no gradient.
+            softmax::backward(&target[at.clone()], gradient);
+            gradient.iter_mut().for_each(|g| *g *= scale);
+            if sharpening.spread == Spread::Standardised {
+                standardise_backward(&responses[at], gradient);
+            }
+        });
+        rows::add(d_responses, gradient);
+    }
 }
 
-fn standardise<T: Real>(row: &mut [T]) {
+/// The mean, and 1 / standard deviation or 0.
+fn moments<T: Real>(row: &[T]) -> (f64, f64) {
     let n = row.len() as f64;
     let mean = row.iter().map(|a| a.wide()).sum::<f64>() / n;
     let variance = row.iter().map(|a| (a.wide() - mean).powi(2)).sum::<f64>() / n;
@@ -97,6 +126,27 @@ fn standardise<T: Real>(row: &mut [T]) {
         true => 1.0 / variance.sqrt(),
         false => 0.0,
     };
+    (mean, scale)
+}
+
+/// dL/da of s = (a - mean) / sd: (g - mean(g) - s mean(g s)) / sd.
+fn standardise_backward<T: Real>(responses: &[T], gradient: &mut [T]) {
+    let n = responses.len() as f64;
+    let (mean, scale) = moments(responses);
+    let standardised = |a: T| (a.wide() - mean) * scale;
+    let pairs = || responses.iter().zip(&*gradient);
+    let level = pairs().map(|(_, g)| g.wide()).sum::<f64>() / n;
+    let along = pairs()
+        .map(|(&a, g)| g.wide() * standardised(a))
+        .sum::<f64>()
+        / n;
+    for (&a, g) in responses.iter().zip(gradient) {
+        *g = T::of((g.wide() - level - standardised(a) * along) * scale);
+    }
+}
+
+fn standardise<T: Real>(row: &mut [T]) {
+    let (mean, scale) = moments(row);
     row.iter_mut()
         .for_each(|a| *a = T::of((a.wide() - mean) * scale));
 }
@@ -132,10 +182,12 @@ pub struct Choices<'a, T> {
 }
 
 impl Loss {
-    /// The value; adds coefficient times the gradient in the router's scores.
+    /// The value; adds coefficient times the gradient in the router's scores, and
+    /// writes, where asked for, that in the target (0 for tokens not counted).
     ///
     /// # Shapes
-    /// scores, target, d_scores: tokens, experts. counted: tokens.
+    /// scores, target, d_scores, d_target: tokens, experts. counted: tokens.
+    #[allow(clippy::too_many_arguments)]
     pub fn add<T: Real>(
         self,
         scores: &[T],
@@ -144,7 +196,11 @@ impl Loss {
         counted: Option<&[bool]>,
         coefficient: f64,
         d_scores: &mut [T],
+        mut d_target: Option<&mut [T]>,
     ) -> f64 {
+        if let Some(d_target) = &mut d_target {
+            d_target.fill(T::ZERO);
+        }
         let experts = choices.winners.expert_count();
         let n = counted_tokens(counted, scores.len() / experts).max(1) as f64;
         let [full, won, chosen] = match self {
@@ -180,6 +236,13 @@ impl Loss {
                         value += pi.wide() * (pi.wide().ln() - log_g) / n;
                     }
                     gradient[i] = (row[i] - pi) * T::of(coefficient / n);
+                    if let Some(d_target) = &mut d_target
+                        && pi > T::ZERO
+                    {
+                        let log_g = scores[i].wide() - log_sum;
+                        let slope = pi.wide().ln() - log_g + 1.0;
+                        d_target[at.start + i] = T::of(slope * coefficient / n);
+                    }
                 }
             } else {
                 weights.fill(full / (n * experts as f64));
@@ -194,6 +257,9 @@ impl Loss {
                     let gap = row[i] - pi;
                     value += weights[i] * gap.wide() * gap.wide();
                     gradient[i] = gap * T::of(2.0 * coefficient * weights[i]);
+                    if let Some(d_target) = &mut d_target {
+                        d_target[at.start + i] = -gradient[i];
+                    }
                 }
                 softmax::backward(&row, &mut gradient);
             }
@@ -237,7 +303,7 @@ mod tests {
     ) -> f64 {
         let choices = Choices { winners, routed };
         let mut unused = vec![0.0; scores.len()];
-        loss.add(scores, target, choices, None, 0.0, &mut unused)
+        loss.add(scores, target, choices, None, 0.0, &mut unused, None)
     }
 
     #[test]
@@ -253,7 +319,15 @@ mod tests {
                         winners: &winners,
                         routed: &routed,
                     };
-                    loss.add(z, &target, choices, Some(&counted), coefficient, gradient)
+                    loss.add(
+                        z,
+                        &target,
+                        choices,
+                        Some(&counted),
+                        coefficient,
+                        gradient,
+                        None,
+                    )
                 };
                 let mut gradient = vec![0.0; 20];
                 run(&scores, 0.7, &mut gradient);

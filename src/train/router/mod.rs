@@ -25,6 +25,7 @@ pub mod frozen;
 pub mod noisy;
 pub mod response;
 pub mod schedule;
+pub mod selection;
 pub mod switch;
 pub mod top_k;
 
