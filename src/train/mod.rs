@@ -4,6 +4,7 @@
 //! | module | what is inside |
 //! |---|---|
 //! | [`config`] | a run's file, checked |
+//! | [`data`] | text as tokens: prepared once, read in windows |
 //! | [`ops`] | one file per operation: formula, forward, backward |
 //! | [`moe`] | tokens to their experts and back: one sort, contiguous segments |
 //! | [`router`] | which experts, which weights, which extra losses |
@@ -18,6 +19,7 @@
 
 pub mod config;
 pub mod cost;
+pub mod data;
 pub mod device;
 pub mod model;
 pub mod moe;
