@@ -110,6 +110,14 @@ CASES = {
         "uncounted": True,
     },
     "smoe-mixtral": {"norm": "root-mean-square", "activation": "swiglu"},
+    "smoe-qwen": {
+        "norm": "root-mean-square",
+        "activation": "swiglu",
+        "head": "tied",
+        "layout": ["dense", "sparse"],
+        "shared": 2,
+        "combine": "softmax-top-k",
+    },
     "smoe-alternating": {
         "norm": "root-mean-square",
         "activation": "swiglu",
