@@ -10,6 +10,7 @@
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Which schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +71,19 @@ impl Table {
     /// Layers that compete at a step.
     pub fn competing(&self, step: u64) -> usize {
         (0..self.layers).filter(|&l| self.competes(l, step)).count()
+    }
+
+    /// SHA-256 of the table in hexadecimal digits: a run that is resumed compares it
+    /// with that of its checkpoint.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update((self.layers as u64).to_le_bytes());
+        hash.update(self.steps.to_le_bytes());
+        for word in &self.bits {
+            hash.update(word.to_le_bytes());
+        }
+        let bytes = hash.finalize();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Steps at which a layer competes.
@@ -309,5 +323,35 @@ mod tests {
                 .table(&stream(1), 2, 10)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_layer_competes_at_the_same_steps_however_many_layers_follow_it() {
+        for schedule in [
+            PAPER,
+            Schedule::Constant { rate: 0.1 },
+            Schedule::InverseRoot {
+                steps_per_iteration: 7,
+            },
+        ] {
+            let [few, many] = [4, 16].map(|l| schedule.table(&stream(1), l, 500).unwrap());
+            for (layer, step) in pairs(4, 0, 500) {
+                assert_eq!(few.competes(layer, step), many.competes(layer, step));
+            }
+        }
+    }
+
+    #[test]
+    fn the_digest_tells_tables_of_other_seeds_lengths_and_layers_apart() {
+        let digest = |seed, layers, steps| {
+            let table = PAPER.table(&stream(seed), layers, steps).unwrap();
+            table.digest()
+        };
+        let base = digest(1, 4, 500);
+        assert_eq!(base.len(), 64);
+        assert_eq!(base, digest(1, 4, 500));
+        for other in [digest(2, 4, 500), digest(1, 5, 500), digest(1, 4, 501)] {
+            assert_ne!(base, other);
+        }
     }
 }
