@@ -673,16 +673,16 @@ fn deepseeks_bias_moves_a_skewed_router_to_balance() {
         let chosen = d.choose(&rule, Groups::NONE, Some(bias), &scores).unwrap();
         let mut load = Load::default();
         d.count(&chosen, None, &mut load).unwrap();
-        d.move_bias(&load, 0.005, bias).unwrap();
+        d.move_bias(&load, 0.001, bias).unwrap();
         let busiest = *d.load(&load).unwrap().all.iter().max().unwrap();
         busiest as f64 * experts as f64 / (tokens * k) as f64
     };
     let before = step(&mut bias);
     let mut after = before;
-    for _ in 0..300 {
+    for _ in 0..1500 {
         after = step(&mut bias);
     }
-    assert!(before > 2.5 && after < 1.15, "{before} {after}");
+    assert!(before > 2.5 && after < 1.1, "{before} {after}");
     // Weights are those of the scores: they sum to the scale, bias or not.
     let chosen = d.choose(&rule, Groups::NONE, Some(&bias), &scores).unwrap();
     for t in 0..tokens {
