@@ -18,6 +18,8 @@
 
 pub mod config;
 pub mod device;
+pub mod model;
 pub mod moe;
 pub mod ops;
 pub mod router;
+pub mod run;

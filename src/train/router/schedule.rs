@@ -68,6 +68,11 @@ impl Table {
             && self.bits[layer * self.words + (step / 64) as usize] >> (step % 64) & 1 == 1
     }
 
+    /// The whole table as bytes, layer after layer, to be told from others.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bits.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
     /// Layers that compete at a step.
     pub fn competing(&self, step: u64) -> usize {
         (0..self.layers).filter(|&l| self.competes(l, step)).count()
