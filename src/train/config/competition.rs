@@ -128,7 +128,8 @@ pub enum RouterLosses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compatibility {
-    /// The target is not detached: distillation teaches experts too (v1).
+    /// The target is not detached: distillation teaches experts too (v1). With the
+    /// target `all` that is every expert, as with `balance_gradient = "all"`.
     TargetGradient,
     /// The balance loss of responses takes their softmax twice (v2's language code):
     /// [`Distribution::SoftmaxTwice`].
@@ -266,7 +267,12 @@ pub(super) fn resolve(run: &Run, router: TopK, share: f64) -> Result<Option<Comp
             and the router's scores";
         return Err(Error::value("competition.combine", message));
     }
+    let target = table.target.unwrap_or(preset.rule.target);
     let habit = |habit| table.compatibility.contains(&habit);
+    let pupils = match habit(Compatibility::TargetGradient) {
+        true => Pupils::RouterAndExperts,
+        false => Pupils::Router,
+    };
     if habit(Compatibility::DoubleSoftmax) {
         let Some(balance) = &mut balance else {
             let message = "double-softmax is about competition.balance, which has no coefficient";
@@ -281,7 +287,7 @@ pub(super) fn resolve(run: &Run, router: TopK, share: f64) -> Result<Option<Comp
                 combine,
                 ..preset.rule.winners
             },
-            target: table.target.unwrap_or(preset.rule.target),
+            target,
             sharpening: Sharpening {
                 temperature,
                 spread: table.spread.unwrap_or(Spread::Raw),
@@ -300,11 +306,12 @@ pub(super) fn resolve(run: &Run, router: TopK, share: f64) -> Result<Option<Comp
             diversity * share,
         )),
         balance,
-        learners: table.balance_gradient.unwrap_or(Learners::Winners),
-        pupils: match habit(Compatibility::TargetGradient) {
-            true => Pupils::RouterAndExperts,
-            false => Pupils::Router,
-        },
+        learners: table.balance_gradient.unwrap_or(match (pupils, target) {
+            // A target of all responses teaches the losers too.
+            (Pupils::RouterAndExperts, Target::All) => Learners::All,
+            _ => Learners::Winners,
+        }),
+        pupils,
         choice,
         router_losses: table.router_losses.unwrap_or(RouterLosses::RoutedSteps),
         schedule,
