@@ -820,19 +820,20 @@ impl<T: Real> Device for Cpu<T> {
         let (rule, sharpening) = (competition.target, competition.sharpening);
         let responses = &affinities.values;
         let target = rule.probabilities(responses, winners, sharpening);
-        let mut d_target = d_affinities.is_some().then(|| target.clone());
-        let value = competition.distillation.add(
-            &scores.values,
-            &target,
-            Choices { winners, routed },
-            counted,
-            coefficient,
-            &mut d_scores.values,
-            d_target.as_deref_mut(),
-        );
-        if let (Some(gradient), Some(d)) = (&mut d_target, d_affinities) {
-            let (experts, d) = (scores.columns, &mut d.values);
-            rule.backward(responses, &target, sharpening, experts, gradient, d);
+        let choices = Choices { winners, routed };
+        let (z, loss) = (&scores.values, competition.distillation);
+        let d_z = &mut d_scores.values;
+        let value = loss.add(z, &target, choices, counted, coefficient, d_z);
+        if let Some(d_affinities) = d_affinities {
+            let mut gradient = loss.target_gradient(z, &target, choices, counted, coefficient);
+            rule.backward(
+                responses,
+                &target,
+                sharpening,
+                scores.columns,
+                &mut gradient,
+                &mut d_affinities.values,
+            );
         }
         meter.meters[meter.index] += coefficient * value;
         Ok(())

@@ -14,7 +14,7 @@
 //! optimiser step, whatever its micro-batches.
 
 use crate::error::Result;
-use crate::train::config::competition::{Choice, Learners, RouterLosses};
+use crate::train::config::competition::{Choice, Learners, Pupils, RouterLosses};
 use crate::train::config::model::NORM_EPSILON;
 use crate::train::config::router::{BalanceRule, Judge, Scope as BalanceScope};
 use crate::train::config::{Competing, Scores};
@@ -582,7 +582,7 @@ impl<D: Device> SparseBackward<'_, D> {
                 self.share.counted,
                 competing.coefficient * self.share.losses,
                 d_scores,
-                None,
+                (competing.pupils == Pupils::RouterAndExperts).then_some(d_responses),
                 Meter::new(meters, Losses::DISTILLATION),
             )?;
         }

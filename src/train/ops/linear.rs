@@ -208,4 +208,28 @@ mod tests {
             assert!((twice - 2.0 * single).abs() < 1e-14);
         }
     }
+
+    #[test]
+    fn the_head_on_the_embeddings_table_is_the_linear_map_of_its_transpose() {
+        let shape = Shape {
+            rows: 3,
+            inputs: 2,
+            outputs: 4,
+        };
+        let (x, table, c) = (normals(1, 6), normals(2, 8), normals(3, 12));
+        let transposed: Vec<f64> = (0..8).map(|i| table[i % 4 * 2 + i / 4]).collect();
+        let logits = |x: &[f64], table: &[f64]| {
+            let mut y = vec![f64::NAN; 12];
+            transposed_forward(shape, x, table, &mut y);
+            y
+        };
+        let mut y = vec![0.0; 12];
+        forward(shape, &x, &transposed, None, &mut y);
+        assert!(crate::train::ops::check::distance(&logits(&x, &table), &y) < 1e-14);
+        let (mut dx, mut d_table) = (vec![f64::NAN; 6], vec![1.0; 8]);
+        transposed_backward(shape, &x, &table, &c, &mut dx, &mut d_table);
+        d_table.iter_mut().for_each(|d| *d -= 1.0);
+        assert_gradient("x", &x, &dx, |x| inner(&logits(x, &table), &c));
+        assert_gradient("table", &table, &d_table, |t| inner(&logits(&x, t), &c));
+    }
 }

@@ -78,16 +78,17 @@ fn normalise_backward<T: Real>(values: &[T], gradient: &mut [T]) {
 impl Combine {
     /// Writes what experts are ranked by, a bias included.
     ///
-    /// The order is that of the scores; the scale matters where something is added or
-    /// summed: s(z) for the sigmoid rule, U for the unified one, z for the others.
+    /// Every rule's order is that of the scores. What they are scaled to matters where
+    /// biases are added or groups summed: s(z) for the sigmoid rule, U for the unified
+    /// one, z for the others; alone, s and U would only add ties where s saturates.
     fn rank<T: Real>(self, scores: &[T], selection: Selection<T>, rank: &mut [T]) {
         rank.copy_from_slice(scores);
+        if selection.is_plain() {
+            return;
+        }
         match self {
             Combine::Unified => unify(scores, rank),
-            // Alone, s(z) would only add ties where it saturates.
-            Combine::SigmoidTopKRenormalised if !selection.is_plain() => {
-                rank.iter_mut().for_each(|z| *z = z.sigmoid());
-            }
+            Combine::SigmoidTopKRenormalised => rank.iter_mut().for_each(|z| *z = z.sigmoid()),
             _ => {}
         }
         for (rank, &b) in rank.iter_mut().zip(selection.bias.unwrap_or_default()) {
@@ -237,7 +238,7 @@ impl TopK {
         d_scores: &mut [T],
     ) {
         let experts = assignment.expert_count();
-        rows::for_each_block(d_scores, experts, |first, d_scores| {
+        rows::map_blocks(d_scores, experts, |first, d_scores| {
             let mut memory = Memory::new(experts, self.k);
             for (row, d_scores) in d_scores.chunks_exact_mut(experts).enumerate() {
                 let token = first + row;
@@ -342,13 +343,14 @@ mod tests {
     use super::*;
     use crate::train::ops::check::{assert_gradient, distance, inner, normals};
 
-    const ALL: [Combine; 6] = [
+    const ALL: [Combine; 7] = [
         Combine::SoftmaxTopK,
         Combine::SoftmaxTopKRenormalised,
         Combine::TopKSoftmax,
         Combine::SoftmaxTopKSoftmax,
         Combine::SigmoidTopKRenormalised,
         Combine::LinearTopKRenormalised,
+        Combine::Unified,
     ];
     const EXPERTS: usize = 6;
 
@@ -407,6 +409,10 @@ mod tests {
             (Combine::SoftmaxTopKSoftmax, share(p[1].exp(), p[2].exp())),
             (Combine::SigmoidTopKRenormalised, share(s[1], s[2])),
             (Combine::LinearTopKRenormalised, share(z[1], z[2])),
+            (
+                Combine::Unified,
+                vec![0.5 * p[1] + s[1] / 3.0, 0.5 * p[2] + s[2] / 3.0],
+            ),
         ] {
             let assignment = rule(combine, 2).forward(&z, 3).unwrap();
             assert_eq!(assignment.experts(), [1, 2]);
@@ -420,7 +426,8 @@ mod tests {
     #[test]
     fn with_one_expert_a_renormalised_weight_is_one_and_teaches_the_router_nothing() {
         let z = scores();
-        for combine in ALL.into_iter().skip(1) {
+        let renormalised = |c: &Combine| !matches!(c, Combine::SoftmaxTopK | Combine::Unified);
+        for combine in ALL.into_iter().filter(renormalised) {
             assert!(weights(combine, 1, &z).iter().all(|w| *w == 1.0));
             let rule = rule(combine, 1);
             let mut gradient = vec![0.0; z.len()];
@@ -483,5 +490,41 @@ mod tests {
                 "router.top_k: must be 1 to 3, the number of experts"
             );
         }
+    }
+
+    #[test]
+    fn a_bias_enters_the_choice_and_no_weight() {
+        // s(z) = 0.75, 0.5, 0.25; with the bias 0.75, 0.5, 0.65.
+        let z = [3.0_f64.ln(), 0.0, -(3.0_f64.ln())];
+        let selection = Selection {
+            groups: Groups::NONE,
+            bias: Some(&[0.0, 0.0, 0.4]),
+        };
+        let rule = rule(Combine::SigmoidTopKRenormalised, 2);
+        let chosen = rule.choose(selection, &z, 3).unwrap();
+        assert_eq!(chosen.experts(), [0, 2]);
+        assert!(distance(chosen.weights(), &[0.75, 0.25]) < 1e-15);
+        let short = Selection {
+            bias: Some(&[0.0; 2][..]),
+            ..selection
+        };
+        assert!(rule.choose(short, &z, 3).is_err());
+    }
+
+    #[test]
+    fn experts_outside_the_kept_groups_are_not_chosen_however_good() {
+        // Sums of the two best of three groups of two: 1.5, 1.6, 1.4 (of s(z)).
+        let s: [f64; 6] = [0.95, 0.55, 0.8, 0.8, 0.7, 0.7];
+        let z = s.map(|s| (s / (1.0 - s)).ln());
+        let rule = rule(Combine::SigmoidTopKRenormalised, 2);
+        let choose = |kept| {
+            let groups = Groups { count: 3, kept };
+            let selection = Selection { groups, bias: None };
+            let chosen = rule.choose(selection, &z, 6).unwrap();
+            chosen.experts().to_vec()
+        };
+        assert_eq!(choose(1), [2, 3]);
+        assert_eq!(choose(2), [0, 2]);
+        assert_eq!(choose(3), [0, 2]);
     }
 }

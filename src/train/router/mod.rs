@@ -29,6 +29,9 @@ pub mod selection;
 pub mod switch;
 pub mod top_k;
 
+#[cfg(test)]
+mod acceptance_tests;
+
 /// Tokens that enter losses.
 pub(crate) fn counted_tokens(counted: Option<&[bool]>, tokens: usize) -> usize {
     match counted {

@@ -85,3 +85,55 @@ pub fn move_bias<T: Real>(load: &Load, rate: f64, bias: &mut [T]) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restricted(count: usize, kept: usize, scores: &[f64]) -> Vec<bool> {
+        let mut scores = scores.to_vec();
+        Groups { count, kept }.restrict(&mut scores);
+        scores.iter().map(|s| s.is_finite()).collect()
+    }
+
+    #[test]
+    fn the_groups_with_the_best_two_experts_stay_open_and_the_lower_of_equals() {
+        // A third good expert of a group does not count.
+        let scores = [3.0, 3.0, 3.0, 4.0, 2.5, 0.0, 6.0, 0.0, 0.0];
+        let open = |kept| restricted(3, kept, &scores);
+        let (yes, no) = ([true; 3], [false; 3]);
+        assert_eq!(open(1), [no, yes, no].concat());
+        assert_eq!(open(2), [yes, yes, no].concat(), "equal sums");
+        assert_eq!(open(3), [yes; 3].concat());
+        assert_eq!(
+            restricted(4, 1, &[1.0, 3.0, 2.0, 3.0]),
+            [false, true, false, false]
+        );
+    }
+
+    #[test]
+    fn groups_that_do_not_divide_the_experts_or_leave_too_few_are_refused() {
+        assert!(Groups { count: 3, kept: 2 }.check(4, 6).is_ok());
+        for groups in [
+            Groups { count: 4, kept: 1 },
+            Groups { count: 0, kept: 0 },
+            Groups { count: 3, kept: 0 },
+            Groups { count: 3, kept: 4 },
+            Groups { count: 3, kept: 1 },
+        ] {
+            let message = groups.check(4, 6).unwrap_err().to_string();
+            assert!(message.starts_with("router.selection."), "{message}");
+        }
+    }
+
+    #[test]
+    fn busy_experts_lose_bias_idle_ones_gain_it_and_average_ones_keep_it() {
+        let load = Load {
+            all: vec![9, 0, 3, 0],
+            first: vec![0; 4],
+        };
+        let mut bias = [0.5_f64; 4];
+        move_bias(&load, 0.125, &mut bias);
+        assert_eq!(bias, [0.375, 0.625, 0.5, 0.625]);
+    }
+}
