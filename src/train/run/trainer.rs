@@ -28,7 +28,8 @@ pub struct Trainer<D: Device> {
     schedule: Option<Table>,
     loads: Loads<D>,
     meters: D::Meters,
-    tape: Tape<D>,
+    /// Activations of a micro-batch.
+    pub tape: Tape<D>,
     step: u64,
 }
 
