@@ -128,10 +128,21 @@ pub enum RouterLosses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compatibility {
-    /// The target is not detached: distillation teaches experts too (v1).
+    /// The target is not detached: distillation teaches experts too (v1). With the
+    /// target `all` that is every expert, as with `balance_gradient = "all"`.
     TargetGradient,
-    /// The balance loss of responses takes their softmax twice (v2's language code).
+    /// The balance loss of responses takes their softmax twice (v2's language code):
+    /// [`Distribution::SoftmaxTwice`].
     DoubleSoftmax,
+}
+
+/// Whom the distillation teaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pupils {
+    /// The router; the target is a constant, as published.
+    Router,
+    /// The router, and through the target all experts: v1's code.
+    RouterAndExperts,
 }
 
 /// A competition with every value filled in.
@@ -147,6 +158,8 @@ pub struct Competing {
     pub balance: Option<BalanceRule>,
     /// Who learns from it.
     pub learners: Learners,
+    /// Whom the distillation teaches.
+    pub pupils: Pupils,
     /// What the choice is made of.
     pub choice: Choice,
     /// Whether the router's own losses apply too.
@@ -239,20 +252,42 @@ pub(super) fn resolve(run: &Run, router: TopK, share: f64) -> Result<Option<Comp
     within("competition.diversity", diversity, 0.0, 1e6)?;
     let schedule = table.schedule.unwrap_or(preset.schedule);
     schedule.check(run.model.sparse_layers())?;
-    let balance = table.balance.unwrap_or_default().over(
+    let mut balance = table.balance.unwrap_or_default().over(
         "competition.balance",
         Some((Balance::Switch, Scope::Step, Distribution::Softmax, 0.0)),
         share,
         run.batch.micro_batches,
     )?;
+    let response = table.response.unwrap_or(preset.rule.response);
+    let combine = table.combine.unwrap_or(preset.rule.winners.combine);
+    let choice = table.choice.unwrap_or(Choice::Responses);
+    let negative = response == Response::SiluMean || choice == Choice::ResponsesAndScores;
+    if combine == Combine::LinearTopKRenormalised && negative {
+        let message = "linear-top-k-renormalised needs what is never negative, unlike silu-mean \
+            and the router's scores";
+        return Err(Error::value("competition.combine", message));
+    }
+    let target = table.target.unwrap_or(preset.rule.target);
+    let habit = |habit| table.compatibility.contains(&habit);
+    let pupils = match habit(Compatibility::TargetGradient) {
+        true => Pupils::RouterAndExperts,
+        false => Pupils::Router,
+    };
+    if habit(Compatibility::DoubleSoftmax) {
+        let Some(balance) = &mut balance else {
+            let message = "double-softmax is about competition.balance, which has no coefficient";
+            return Err(Error::value("competition.compatibility", message));
+        };
+        balance.distribution = Distribution::SoftmaxTwice;
+    }
     Ok(Some(Competing {
         rule: Competition {
-            response: table.response.unwrap_or(preset.rule.response),
+            response,
             winners: TopK {
-                combine: table.combine.unwrap_or(preset.rule.winners.combine),
+                combine,
                 ..preset.rule.winners
             },
-            target: table.target.unwrap_or(preset.rule.target),
+            target,
             sharpening: Sharpening {
                 temperature,
                 spread: table.spread.unwrap_or(Spread::Raw),
@@ -271,8 +306,13 @@ pub(super) fn resolve(run: &Run, router: TopK, share: f64) -> Result<Option<Comp
             diversity * share,
         )),
         balance,
-        learners: table.balance_gradient.unwrap_or(Learners::Winners),
-        choice: table.choice.unwrap_or(Choice::Responses),
+        learners: table.balance_gradient.unwrap_or(match (pupils, target) {
+            // A target of all responses teaches the losers too.
+            (Pupils::RouterAndExperts, Target::All) => Learners::All,
+            _ => Learners::Winners,
+        }),
+        pupils,
+        choice,
         router_losses: table.router_losses.unwrap_or(RouterLosses::RoutedSteps),
         schedule,
     }))

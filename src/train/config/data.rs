@@ -30,9 +30,6 @@ pub enum Order {
     Streams,
 }
 
-/// Shares of the text, in this order, where a text has no splits of its own.
-pub const SPLITS: [(&str, f64); 3] = [("train", 0.9), ("validation", 0.1), ("test", 0.0)];
-
 impl Data {
     /// Checks all values.
     ///

@@ -2,21 +2,25 @@
 //! sizes.
 
 use crate::error::{Error, Result};
+use crate::rng::Stream;
 use crate::train::device::{BalanceTerm, Device, Meter, Tensor, TensorOf, expect};
 use crate::train::moe::experts::{Saved, Shape as ExpertShape, Weights, Workspace};
-use crate::train::moe::{Assignment, Capacity, Dispatch, competition, layer};
+use crate::train::moe::{Assignment, Capacity, Dispatch, competition, layer, losers};
 use crate::train::ops::adamw::{AdamW, square_norm};
 use crate::train::ops::attention::{self, Shape as AttentionShape};
 use crate::train::ops::cross_entropy::{self, IGNORED};
 use crate::train::ops::norm::{self, Norm};
 use crate::train::ops::real::Real;
 use crate::train::ops::rotary::{Rotary, Turn};
-use crate::train::ops::{embedding, linear, rows};
+use crate::train::ops::{dropout, embedding, linear, rows};
 use crate::train::router::balance::{self, Load, add_z_loss};
-use crate::train::router::combine::TopK;
+use crate::train::router::combine::{Selection, TopK};
 use crate::train::router::competition::Competition;
+use crate::train::router::cosine::{self, Cosine};
 use crate::train::router::distillation::Choices;
 use crate::train::router::diversity::{self, Pairs};
+use crate::train::router::selection::{self, Groups};
+use crate::train::router::{noisy, switch};
 use std::marker::PhantomData;
 
 /// The processor, with numbers of type `T`.
@@ -42,6 +46,28 @@ fn shape_of<B>(x: &Tensor<B>, weight: &Tensor<B>, y: &Tensor<B>) -> Result<linea
         inputs: x.columns,
         outputs: weight.columns,
     })
+}
+
+/// The map x -> x table^T.
+fn unembed_shape<B>(x: &Tensor<B>, table: &Tensor<B>, y: &Tensor<B>) -> Result<linear::Shape> {
+    expect("width of a head's table", table.columns, x.columns)?;
+    y.expect("logits", x.rows, table.rows)?;
+    Ok(linear::Shape {
+        rows: x.rows,
+        inputs: x.columns,
+        outputs: table.rows,
+    })
+}
+
+fn check_cosine<B>(
+    cosine: &Cosine,
+    u: &Tensor<B>,
+    v: &Tensor<B>,
+    scores: &Tensor<B>,
+) -> Result<()> {
+    expect("width of projected tokens", cosine.width, u.columns)?;
+    expect("width of experts' embeddings", cosine.width, v.columns)?;
+    scores.expect("scores", u.rows, v.rows)
 }
 
 /// Ids must exist in the table; [`IGNORED`] passes where it means something.
@@ -154,6 +180,53 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
+    fn scale(&self, factor: f64, x: &mut TensorOf<Self>) -> Result<()> {
+        let factor = T::of(factor);
+        rows::for_each(&mut x.values, x.columns, |_, row| {
+            row.iter_mut().for_each(|x| *x *= factor);
+        });
+        Ok(())
+    }
+
+    fn average(
+        &self,
+        a: &TensorOf<Self>,
+        b: &TensorOf<Self>,
+        out: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        same_shape("average of tensors", b, a)?;
+        same_shape("average of tensors", out, a)?;
+        let (columns, half) = (a.columns, T::of(0.5));
+        rows::for_each(&mut out.values, columns, |row, out| {
+            let at = row * columns..(row + 1) * columns;
+            let pairs = a.values[at.clone()].iter().zip(&b.values[at]);
+            for (out, (&a, &b)) in out.iter_mut().zip(pairs) {
+                *out = half * (a + b);
+            }
+        });
+        Ok(())
+    }
+
+    fn assignment(&self, assignment: &Assignment<T>) -> Result<Assignment<T>> {
+        Ok(assignment.clone())
+    }
+
+    fn load(&self, load: &Load) -> Result<Load> {
+        Ok(load.clone())
+    }
+
+    fn dropped(&self, dispatch: &Dispatch) -> Result<usize> {
+        Ok(dispatch.dropped())
+    }
+
+    fn slots(&self, dispatch: &Dispatch) -> Result<Vec<u32>> {
+        Ok(dispatch.slots().to_vec())
+    }
+
+    fn outputs(&self, saved: &Saved<T>) -> Result<Vec<T>> {
+        Ok(saved.outputs().to_vec())
+    }
+
     fn embed(&self, table: &TensorOf<Self>, ids: &Vec<u32>, y: &mut TensorOf<Self>) -> Result<()> {
         y.expect("embedded tokens", ids.len(), table.columns)?;
         check_ids("id of a token", ids, table.rows, None)?;
@@ -218,6 +291,53 @@ impl<T: Real> Device for Cpu<T> {
                 bias: bias.map(|b| b.values.as_mut_slice()),
             }),
         );
+        Ok(())
+    }
+
+    fn unembed(
+        &self,
+        x: &TensorOf<Self>,
+        table: &TensorOf<Self>,
+        logits: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        let shape = unembed_shape(x, table, logits)?;
+        linear::transposed_forward(shape, &x.values, &table.values, &mut logits.values);
+        Ok(())
+    }
+
+    fn unembed_backward(
+        &self,
+        x: &TensorOf<Self>,
+        table: &TensorOf<Self>,
+        d_logits: &TensorOf<Self>,
+        dx: &mut TensorOf<Self>,
+        d_table: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        let shape = unembed_shape(x, table, d_logits)?;
+        same_shape("gradient of a head's input", dx, x)?;
+        same_shape("gradient of a head's table", d_table, table)?;
+        linear::transposed_backward(
+            shape,
+            &x.values,
+            &table.values,
+            &d_logits.values,
+            &mut dx.values,
+            &mut d_table.values,
+        );
+        Ok(())
+    }
+
+    fn dropout(
+        &self,
+        stream: &Stream,
+        share: f64,
+        first_token: u64,
+        x: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        if !(0.0..1.0).contains(&share) {
+            return Err(Error::value("dropout", "must be at least 0 and below 1"));
+        }
+        dropout::apply(stream, share, first_token, x.columns, &mut x.values);
         Ok(())
     }
 
@@ -373,8 +493,117 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
-    fn choose(&self, rule: &TopK, scores: &TensorOf<Self>) -> Result<Assignment<T>> {
-        rule.forward(&scores.values, scores.columns)
+    fn jitter(
+        &self,
+        stream: &Stream,
+        amplitude: f64,
+        first_token: u64,
+        x: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        switch::jitter(stream, amplitude, first_token, x.columns, &mut x.values);
+        Ok(())
+    }
+
+    fn noisy(
+        &self,
+        stream: &Stream,
+        first_token: u64,
+        noise: &TensorOf<Self>,
+        scores: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        same_shape("noise of scores", noise, scores)?;
+        let (experts, scores) = (scores.columns, &mut scores.values);
+        noisy::forward(stream, first_token, experts, &noise.values, scores);
+        Ok(())
+    }
+
+    fn noisy_backward(
+        &self,
+        stream: &Stream,
+        first_token: u64,
+        noise: &TensorOf<Self>,
+        d_scores: &TensorOf<Self>,
+        d_noise: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        same_shape("noise of scores", noise, d_scores)?;
+        same_shape("gradient of noise", d_noise, noise)?;
+        let (noise, d_noise) = (&noise.values, &mut d_noise.values);
+        let experts = d_scores.columns;
+        noisy::backward(
+            stream,
+            first_token,
+            experts,
+            noise,
+            &d_scores.values,
+            d_noise,
+        );
+        Ok(())
+    }
+
+    fn cosine(
+        &self,
+        cosine: &Cosine,
+        temperature: f64,
+        u: &TensorOf<Self>,
+        v: &TensorOf<Self>,
+        scores: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        check_cosine(cosine, u, v, scores)?;
+        cosine.forward(&u.values, &v.values, temperature, &mut scores.values);
+        Ok(())
+    }
+
+    fn cosine_backward(
+        &self,
+        cosine: &Cosine,
+        temperature: f64,
+        u: &TensorOf<Self>,
+        v: &TensorOf<Self>,
+        scores: &TensorOf<Self>,
+        d_scores: &TensorOf<Self>,
+        d_u: &mut TensorOf<Self>,
+        d_v: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        check_cosine(cosine, u, v, scores)?;
+        same_shape("gradient of scores", d_scores, scores)?;
+        same_shape("gradient of projected tokens", d_u, u)?;
+        same_shape("gradient of experts' embeddings", d_v, v)?;
+        let gradients = cosine::Gradients {
+            u: &mut d_u.values,
+            v: &mut d_v.values,
+            tau: &mut 0.0,
+        };
+        cosine.backward(
+            &u.values,
+            &v.values,
+            temperature,
+            &scores.values,
+            &d_scores.values,
+            gradients,
+        );
+        Ok(())
+    }
+
+    fn choose(
+        &self,
+        rule: &TopK,
+        groups: Groups,
+        bias: Option<&TensorOf<Self>>,
+        scores: &TensorOf<Self>,
+    ) -> Result<Assignment<T>> {
+        let bias = bias.map(|b| b.values.as_slice());
+        let selection = Selection { groups, bias };
+        rule.choose(selection, &scores.values, scores.columns)
+    }
+
+    fn move_bias(&self, load: &Load, rate: f64, bias: &mut TensorOf<Self>) -> Result<()> {
+        bias.expect("bias of a choice", 1, load.all.len())?;
+        selection::move_bias(load, rate, &mut bias.values);
+        Ok(())
+    }
+
+    fn everyone(&self, tokens: usize, experts: usize) -> Result<Assignment<T>> {
+        Assignment::everyone(tokens, experts)
     }
 
     fn choose_backward(
@@ -500,27 +729,25 @@ impl<T: Real> Device for Cpu<T> {
     fn output_gradients(
         &self,
         competition: &Competition,
-        affinities: &TensorOf<Self>,
+        d_affinities: &TensorOf<Self>,
         assignment: &Assignment<T>,
         dispatch: &Dispatch,
-        d_weights: &TensorOf<Self>,
         saved: &Saved<T>,
         diversity: Option<(Pairs, f64)>,
         counted: Option<&Vec<bool>>,
         meter: Meter<Vec<f64>>,
     ) -> Result<TensorOf<Self>> {
-        affinities.expect("affinities", assignment.tokens(), assignment.expert_count())?;
-        d_weights.expect("gradient of weights", 1, assignment.weights().len())?;
+        let (tokens, experts) = (assignment.tokens(), assignment.expert_count());
+        d_affinities.expect("gradient of affinities", tokens, experts)?;
         let counted = mask_of(counted, assignment.tokens())?;
         let outputs = saved.outputs();
         let slots = dispatch.tokens().len();
         let width = outputs.len() / slots.max(1);
         let mut result = self.zeros(slots, width)?;
         competition.add_output_gradients(
-            &affinities.values,
+            &d_affinities.values,
             assignment,
             dispatch,
-            &d_weights.values,
             width,
             outputs,
             &mut result.values,
@@ -541,6 +768,35 @@ impl<T: Real> Device for Cpu<T> {
         Ok(result)
     }
 
+    fn losers_backward(
+        &self,
+        shape: ExpertShape,
+        weights: &Weights<&TensorOf<Self>>,
+        competition: &Competition,
+        x: &TensorOf<Self>,
+        winners: &Assignment<T>,
+        d_affinities: &TensorOf<Self>,
+        dx: &mut TensorOf<Self>,
+        gradients: Weights<&mut TensorOf<Self>>,
+    ) -> Result<()> {
+        let weights = views(weights);
+        Self::check_layer(shape, &weights, x, winners, dx)?;
+        d_affinities.expect("gradient of affinities", x.rows, shape.experts)?;
+        let gradients = gradients.map(|g| g.values.as_mut_slice());
+        shape.check(&gradients)?;
+        losers::backward(
+            shape,
+            &weights,
+            competition.response,
+            &x.values,
+            winners,
+            &d_affinities.values,
+            &mut dx.values,
+            gradients,
+        );
+        Ok(())
+    }
+
     fn distil(
         &self,
         competition: &Competition,
@@ -551,27 +807,34 @@ impl<T: Real> Device for Cpu<T> {
         counted: Option<&Vec<bool>>,
         coefficient: f64,
         d_scores: &mut TensorOf<Self>,
+        d_affinities: Option<&mut TensorOf<Self>>,
         meter: Meter<Vec<f64>>,
     ) -> Result<()> {
         scores.expect("scores", winners.tokens(), winners.expert_count())?;
         same_shape("affinities", affinities, scores)?;
         same_shape("gradient of scores", d_scores, scores)?;
         let counted = mask_of(counted, scores.rows)?;
-        let target =
-            competition
-                .target
-                .probabilities(&affinities.values, winners, competition.sharpening);
+        if let Some(d_affinities) = &d_affinities {
+            same_shape("gradient of affinities", d_affinities, scores)?;
+        }
+        let (rule, sharpening) = (competition.target, competition.sharpening);
+        let responses = &affinities.values;
+        let target = rule.probabilities(responses, winners, sharpening);
         let choices = Choices { winners, routed };
-        let d_scores = &mut d_scores.values;
-        let loss = competition.distillation;
-        let value = loss.add(
-            &scores.values,
-            &target,
-            choices,
-            counted,
-            coefficient,
-            d_scores,
-        );
+        let (z, loss) = (&scores.values, competition.distillation);
+        let d_z = &mut d_scores.values;
+        let value = loss.add(z, &target, choices, counted, coefficient, d_z);
+        if let Some(d_affinities) = d_affinities {
+            let mut gradient = loss.target_gradient(z, &target, choices, counted, coefficient);
+            rule.backward(
+                responses,
+                &target,
+                sharpening,
+                scores.columns,
+                &mut gradient,
+                &mut d_affinities.values,
+            );
+        }
         meter.meters[meter.index] += coefficient * value;
         Ok(())
     }

@@ -23,18 +23,21 @@ mod cpu;
 pub use cpu::Cpu;
 
 use crate::error::{Error, Result};
-use crate::train::moe::Capacity;
+use crate::rng::Stream;
 use crate::train::moe::experts::{Shape as ExpertShape, Weights};
+use crate::train::moe::{Assignment, Capacity};
 use crate::train::ops::adamw::AdamW;
 use crate::train::ops::attention::Shape as AttentionShape;
 use crate::train::ops::norm::Norm;
 use crate::train::ops::real::Real;
 use crate::train::ops::rotary::{Rotary, Turn};
-use crate::train::router::balance::{Balance, Scope};
+use crate::train::router::balance::{Balance, Load, Scope};
 use crate::train::router::combine::TopK;
 use crate::train::router::competition::Competition;
+use crate::train::router::cosine::Cosine;
 use crate::train::router::distribution::Distribution;
 use crate::train::router::diversity::Pairs;
+use crate::train::router::selection::Groups;
 
 /// A matrix on a device; a vector is one row.
 #[derive(Clone, Debug)]
@@ -153,6 +156,25 @@ pub trait Device {
     fn copy(&self, from: &TensorOf<Self>, to: &mut TensorOf<Self>) -> Result<()>;
     /// `to += from`
     fn add(&self, from: &TensorOf<Self>, to: &mut TensorOf<Self>) -> Result<()>;
+    /// `x *= factor`
+    fn scale(&self, factor: f64, x: &mut TensorOf<Self>) -> Result<()>;
+    /// `out = (a + b) / 2`
+    fn average(
+        &self,
+        a: &TensorOf<Self>,
+        b: &TensorOf<Self>,
+        out: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// A copy on the host; waits.
+    fn assignment(&self, assignment: &Self::Assignment) -> Result<Assignment<Self::Number>>;
+    /// A copy on the host; waits.
+    fn load(&self, load: &Self::Load) -> Result<Load>;
+    /// Pairs that found no room; waits.
+    fn dropped(&self, dispatch: &Self::Dispatch) -> Result<usize>;
+    /// The slot of every pair, or [`crate::train::moe::DROPPED`]; waits.
+    fn slots(&self, dispatch: &Self::Dispatch) -> Result<Vec<u32>>;
+    /// Outputs of experts without weights, slots by width; waits.
+    fn outputs(&self, saved: &Self::Saved) -> Result<Vec<Self::Number>>;
 
     // The transformer.
 
@@ -181,6 +203,30 @@ pub trait Device {
         dy: &TensorOf<Self>,
         dx: Option<&mut TensorOf<Self>>,
         gradients: Option<(&mut TensorOf<Self>, Option<&mut TensorOf<Self>>)>,
+    ) -> Result<()>;
+    /// logits = x table^T: the head that shares the embedding's table.
+    fn unembed(
+        &self,
+        x: &TensorOf<Self>,
+        table: &TensorOf<Self>,
+        logits: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// Writes dx = d_logits table, adds d_logits^T x to `d_table`.
+    fn unembed_backward(
+        &self,
+        x: &TensorOf<Self>,
+        table: &TensorOf<Self>,
+        d_logits: &TensorOf<Self>,
+        dx: &mut TensorOf<Self>,
+        d_table: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// [`crate::train::ops::dropout::apply`]; on the gradient it is the backward pass.
+    fn dropout(
+        &self,
+        stream: &Stream,
+        share: f64,
+        first_token: u64,
+        x: &mut TensorOf<Self>,
     ) -> Result<()>;
     /// [`crate::train::ops::norm::forward`]. `moments`: rows, 2.
     #[allow(clippy::too_many_arguments)]
@@ -244,8 +290,65 @@ pub trait Device {
 
     // Scores and the sparse layer.
 
-    /// [`TopK::forward`].
-    fn choose(&self, rule: &TopK, scores: &TensorOf<Self>) -> Result<Self::Assignment>;
+    /// [`crate::train::router::switch::jitter`]; on the gradient it is the backward pass.
+    fn jitter(
+        &self,
+        stream: &Stream,
+        amplitude: f64,
+        first_token: u64,
+        x: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// [`crate::train::router::noisy::forward`].
+    fn noisy(
+        &self,
+        stream: &Stream,
+        first_token: u64,
+        noise: &TensorOf<Self>,
+        scores: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// [`crate::train::router::noisy::backward`]: writes `d_noise`.
+    fn noisy_backward(
+        &self,
+        stream: &Stream,
+        first_token: u64,
+        noise: &TensorOf<Self>,
+        d_scores: &TensorOf<Self>,
+        d_noise: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// [`Cosine::forward`]. `u`: tokens, width of the cosine; `v`: experts, width.
+    fn cosine(
+        &self,
+        cosine: &Cosine,
+        temperature: f64,
+        u: &TensorOf<Self>,
+        v: &TensorOf<Self>,
+        scores: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// [`Cosine::backward`] at a fixed temperature: writes `d_u`, adds to `d_v`.
+    #[allow(clippy::too_many_arguments)]
+    fn cosine_backward(
+        &self,
+        cosine: &Cosine,
+        temperature: f64,
+        u: &TensorOf<Self>,
+        v: &TensorOf<Self>,
+        scores: &TensorOf<Self>,
+        d_scores: &TensorOf<Self>,
+        d_u: &mut TensorOf<Self>,
+        d_v: &mut TensorOf<Self>,
+    ) -> Result<()>;
+    /// [`TopK::choose`]. `bias`: one row, experts.
+    fn choose(
+        &self,
+        rule: &TopK,
+        groups: Groups,
+        bias: Option<&TensorOf<Self>>,
+        scores: &TensorOf<Self>,
+    ) -> Result<Self::Assignment>;
+    /// [`crate::train::router::selection::move_bias`]. `bias`: one row, experts.
+    fn move_bias(&self, load: &Self::Load, rate: f64, bias: &mut TensorOf<Self>) -> Result<()>;
+    /// [`Assignment::everyone`]: a dense feed-forward layer, or shared experts.
+    fn everyone(&self, tokens: usize, experts: usize) -> Result<Self::Assignment>;
     /// [`TopK::backward`]. `d_weights`: one row, pairs. Adds to `d_scores`.
     fn choose_backward(
         &self,
@@ -312,22 +415,37 @@ pub trait Device {
     ) -> Result<()>;
     /// dL/d(outputs of experts) beside dL/dy on a competition step:
     /// [`Competition::add_output_gradients`] and, with its coefficient,
-    /// [`crate::train::router::diversity::add`]. Shape: slots, width.
+    /// [`crate::train::router::diversity::add`]. `d_affinities`: tokens, experts, of
+    /// which those of the winners are used. Result: slots, width.
     #[allow(clippy::too_many_arguments)]
     fn output_gradients(
         &self,
         competition: &Competition,
-        affinities: &TensorOf<Self>,
+        d_affinities: &TensorOf<Self>,
         assignment: &Self::Assignment,
         dispatch: &Self::Dispatch,
-        d_weights: &TensorOf<Self>,
         saved: &Self::Saved,
         diversity: Option<(Pairs, f64)>,
         counted: Option<&Self::Mask>,
         meter: Meter<Self::Meters>,
     ) -> Result<TensorOf<Self>>;
+    /// [`crate::train::moe::losers::backward`]: the gradient of the responses of those
+    /// that did not win, computed again. Adds to `dx` and `gradients`.
+    #[allow(clippy::too_many_arguments)]
+    fn losers_backward(
+        &self,
+        shape: ExpertShape,
+        weights: &Weights<&TensorOf<Self>>,
+        competition: &Competition,
+        x: &TensorOf<Self>,
+        winners: &Self::Assignment,
+        d_affinities: &TensorOf<Self>,
+        dx: &mut TensorOf<Self>,
+        gradients: Weights<&mut TensorOf<Self>>,
+    ) -> Result<()>;
     /// The router's lesson: target and loss of [`crate::train::router::distillation`].
-    /// Adds to `d_scores`.
+    /// Adds to `d_scores`, and to `d_affinities`, where given, the gradient through the
+    /// target, which papers take as constant.
     #[allow(clippy::too_many_arguments)]
     fn distil(
         &self,
@@ -339,6 +457,7 @@ pub trait Device {
         counted: Option<&Self::Mask>,
         coefficient: f64,
         d_scores: &mut TensorOf<Self>,
+        d_affinities: Option<&mut TensorOf<Self>>,
         meter: Meter<Self::Meters>,
     ) -> Result<()>;
     /// Adds to the counts of a load ([`crate::train::router::balance::Load`]).

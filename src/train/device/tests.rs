@@ -123,7 +123,7 @@ fn pass<D: Device>(
     )?;
     let mut scores = device.zeros(TOKENS, 3)?;
     device.linear(&input, &p[6], None, &mut scores)?;
-    let assignment = device.choose(&RULE, &scores)?;
+    let assignment = device.choose(&RULE, Groups::NONE, None, &scores)?;
     let dispatch = device.dispatch(&assignment, None)?;
     let weights = Weights {
         up: &p[8],

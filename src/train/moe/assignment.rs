@@ -68,6 +68,21 @@ impl<T: Real> Assignment<T> {
         Assignment::new(offsets, experts, weights, expert_count)
     }
 
+    /// Every token goes to all experts with weight 1, in the order of experts: a dense
+    /// feed-forward layer is one expert for everyone, shared experts are several.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there are more pairs than ids.
+    pub fn everyone(tokens: usize, experts: usize) -> Result<Self> {
+        if u32::try_from(tokens * experts).is_err() {
+            let message = format!("{tokens} tokens for {experts} experts are too many pairs");
+            return Err(Error::value("assignment.experts", message));
+        }
+        let all = (0..tokens).flat_map(|_| 0..experts as u32).collect();
+        let ones = vec![T::ONE; tokens * experts];
+        Assignment::uniform(experts, all, ones, experts)
+    }
+
     /// Tokens.
     pub fn tokens(&self) -> usize {
         self.offsets.len() - 1

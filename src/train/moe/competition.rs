@@ -39,12 +39,13 @@ pub fn affinities<T: Real>(
             blocks.map(move |(responses, x)| (expert, responses, x))
         })
         .collect();
-    tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(expert, responses, x)| {
+    tasks.into_par_iter().with_max_len(1).for_each_init(
+        Vec::new,
+        |memory, (expert, responses, x)| {
             let rows = responses.len();
-            let mut memory = vec![T::ZERO; rows * (2 * hidden + gate + width)];
+            // A whole block's, whatever this one's rows: resized once.
+            memory.resize(BLOCK * (2 * hidden + gate + width), T::ZERO);
+            let memory = &mut memory[..rows * (2 * hidden + gate + width)];
             let (up, rest) = memory.split_at_mut(rows * hidden);
             let (activated, rest) = rest.split_at_mut(rows * hidden);
             let (gate, out) = rest.split_at_mut(rows * gate);
@@ -58,7 +59,8 @@ pub fn affinities<T: Real>(
             for (a, out) in responses.iter_mut().zip(block.out.chunks_exact(width)) {
                 *a = response.forward(out);
             }
-        });
+        },
+    );
     rows::for_each(affinities, experts, |token, row| {
         for (expert, a) in row.iter_mut().enumerate() {
             *a = by_expert[expert * tokens + token];

@@ -282,14 +282,14 @@ pub fn forward<T: Real>(
             (expert, slots, block)
         })
         .collect();
-    tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(expert, slots, mut block)| {
-            let mut rows = vec![T::ZERO; slots.len() * width];
-            gather(x, width, &dispatch.tokens()[slots], &mut rows);
-            run_block(shape, weights, expert, &rows, &mut block);
-        });
+    tasks.into_par_iter().with_max_len(1).for_each_init(
+        Vec::new,
+        |rows, (expert, slots, mut block)| {
+            rows.resize(slots.len() * width, T::ZERO);
+            gather(x, width, &dispatch.tokens()[slots], rows);
+            run_block(shape, weights, expert, rows, &mut block);
+        },
+    );
 }
 
 /// Memory of the backward pass, kept from step to step.
@@ -341,10 +341,9 @@ pub fn backward<T: Real>(
         slots * width,
         "gradient of the experts' outputs"
     );
-    tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(expert, slots, up, gate, rows_x, rows_dx)| {
+    tasks.into_par_iter().with_max_len(1).for_each_init(
+        Vec::new,
+        |d_hidden, (expert, slots, up, gate, rows_x, rows_dx)| {
             let rows = slots.len();
             gather(x, width, &dispatch.tokens()[slots.clone()], rows_x);
             let back = |d: &[T], inner, w: &[T], outer, result: &mut [T], into| {
@@ -358,22 +357,23 @@ pub fn backward<T: Real>(
             };
             let matrix = shape.matrix(expert);
             let d_out = &d_out[slots.start * width..slots.end * width];
-            let mut d_hidden = vec![T::ZERO; rows * hidden];
+            d_hidden.resize(rows * hidden, T::ZERO);
             let down = &weights.down[matrix.clone()];
-            back(d_out, width, down, hidden, &mut d_hidden, Into::Written);
+            back(d_out, width, down, hidden, d_hidden, Into::Written);
             match shape.kind {
                 Hidden::Plain(activation) => {
-                    vectorised(|| activation.backward(up, &mut d_hidden));
-                    up.copy_from_slice(&d_hidden);
+                    vectorised(|| activation.backward(up, d_hidden));
+                    up.copy_from_slice(d_hidden);
                 }
-                Hidden::Gated => vectorised(|| gated_backward(gate, up, &d_hidden)),
+                Hidden::Gated => vectorised(|| gated_backward(gate, up, d_hidden)),
             }
             let w = &weights.up[matrix.clone()];
             back(up, hidden, w, width, rows_dx, Into::Written);
             if let Some(w) = weights.gate {
                 back(gate, hidden, &w[matrix], width, rows_dx, Into::Added);
             }
-        });
+        },
+    );
     add_weight_gradients(shape, dispatch, saved, workspace, gradients);
 }
 

@@ -10,13 +10,15 @@
 //! every sum runs in an order given by the assignment alone. The pieces:
 //! [`Assignment`] and [`Dispatch`], [`experts`] (the feed-forward maps of the
 //! segments), [`layer`] (gather, experts, weighted sum and their gradients),
-//! [`competition`] (every expert on every token, for responses only).
+//! [`competition`] (every expert on every token, for responses only), [`losers`] (the
+//! gradient of the responses of those that were not chosen).
 
 mod assignment;
 pub mod competition;
 mod dispatch;
 pub mod experts;
 pub mod layer;
+pub mod losers;
 
 pub use assignment::Assignment;
 pub use dispatch::{Capacity, DROPPED, Dispatch, Drop};

@@ -103,6 +103,54 @@ pub fn add_bias_gradient<T: Real>(dy: &[T], outputs: usize, bias: &mut [T]) {
     });
 }
 
+/// Writes y = x W^T, W of shape (outputs, inputs): the head of a model that shares the
+/// embedding's table.
+///
+/// # Shapes
+/// x: rows, inputs. table: outputs, inputs. y: rows, outputs.
+pub fn transposed_forward<T: Real>(shape: Shape, x: &[T], table: &[T], y: &mut [T]) {
+    products(vec![Product {
+        left: View::rows(x, shape.rows, shape.inputs),
+        right: View::rows(table, shape.outputs, shape.inputs).transposed(),
+        result: ViewMut::rows(y, shape.rows, shape.outputs),
+        into: Into::Written,
+    }]);
+}
+
+/// Writes dx = dy W and adds dy^T x to the table's gradient.
+///
+/// # Shapes
+/// As in [`transposed_forward`]; `dy` as y, `dx` as x, `d_table` as the table.
+pub fn transposed_backward<T: Real>(
+    shape: Shape,
+    x: &[T],
+    table: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    d_table: &mut [T],
+) {
+    let Shape {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
+    let dy = View::rows(dy, rows, outputs);
+    products(vec![
+        Product {
+            left: dy,
+            right: View::rows(table, outputs, inputs),
+            result: ViewMut::rows(dx, rows, inputs),
+            into: Into::Written,
+        },
+        Product {
+            left: dy.transposed(),
+            right: View::rows(x, rows, inputs),
+            result: ViewMut::rows(d_table, outputs, inputs),
+            into: Into::Added,
+        },
+    ]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +207,29 @@ mod tests {
         for (twice, single) in dw.iter().zip(&single) {
             assert!((twice - 2.0 * single).abs() < 1e-14);
         }
+    }
+
+    #[test]
+    fn the_head_on_the_embeddings_table_is_the_linear_map_of_its_transpose() {
+        let shape = Shape {
+            rows: 3,
+            inputs: 2,
+            outputs: 4,
+        };
+        let (x, table, c) = (normals(1, 6), normals(2, 8), normals(3, 12));
+        let transposed: Vec<f64> = (0..8).map(|i| table[i % 4 * 2 + i / 4]).collect();
+        let logits = |x: &[f64], table: &[f64]| {
+            let mut y = vec![f64::NAN; 12];
+            transposed_forward(shape, x, table, &mut y);
+            y
+        };
+        let mut y = vec![0.0; 12];
+        forward(shape, &x, &transposed, None, &mut y);
+        assert!(crate::train::ops::check::distance(&logits(&x, &table), &y) < 1e-14);
+        let (mut dx, mut d_table) = (vec![f64::NAN; 6], vec![1.0; 8]);
+        transposed_backward(shape, &x, &table, &c, &mut dx, &mut d_table);
+        d_table.iter_mut().for_each(|d| *d -= 1.0);
+        assert_gradient("x", &x, &dx, |x| inner(&logits(x, &table), &c));
+        assert_gradient("table", &table, &d_table, |t| inner(&logits(&x, t), &c));
     }
 }

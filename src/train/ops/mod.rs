@@ -6,6 +6,7 @@ pub mod attention;
 #[cfg(test)]
 pub(crate) mod check;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod embedding;
 pub mod linear;
 pub mod matmul;

@@ -17,18 +17,26 @@ pub fn for_each<T: Send>(
     columns: usize,
     work: impl Fn(usize, &mut [T]) + Send + Sync,
 ) {
-    if matrix.is_empty() {
-        return;
-    }
+    map_blocks(matrix, columns, |first, block| {
+        for (i, row) in block.chunks_exact_mut(columns).enumerate() {
+            work(first + i, row);
+        }
+    });
+}
+
+/// Runs `work(first row, values)` on blocks of rows whose size the number of columns
+/// fixes; results in the order of rows.
+pub fn map_blocks<T: Send, R: Send>(
+    matrix: &mut [T],
+    columns: usize,
+    work: impl Fn(usize, &mut [T]) -> R + Send + Sync,
+) -> Vec<R> {
     let rows = rows_per_task(columns);
     matrix
-        .par_chunks_mut(rows * columns)
+        .par_chunks_mut((rows * columns).max(1))
         .enumerate()
-        .for_each(|(task, chunk)| {
-            for (i, row) in chunk.chunks_exact_mut(columns).enumerate() {
-                work(task * rows + i, row);
-            }
-        });
+        .map(|(task, block)| work(task * rows, block))
+        .collect()
 }
 
 /// `target[i] += source[i]`
@@ -85,6 +93,19 @@ mod tests {
             let expected: Vec<usize> = (0..7 * columns).map(|i| i / columns).collect();
             assert_eq!(matrix, expected);
         }
+    }
+
+    #[test]
+    fn blocks_come_back_in_the_order_of_rows() {
+        let mut matrix = vec![1; 50_000 * 3];
+        let blocks = map_blocks(&mut matrix, 3, |first, block| (first, block.len()));
+        let mut next = 0;
+        for (first, length) in blocks {
+            assert_eq!(first, next);
+            next += length / 3;
+        }
+        assert_eq!(next, 50_000);
+        assert!(map_blocks(&mut [0; 0], 0, |_, _| ()).is_empty());
     }
 
     #[test]

@@ -17,10 +17,12 @@
 //! another is scaled by the last column.
 
 use crate::train::moe::Assignment;
-use crate::train::ops::real::Real;
+use crate::train::ops::real::{Real, vectorised};
+use crate::train::ops::rows;
 use crate::train::ops::softmax;
 use crate::train::router::distribution::Distribution;
 use crate::train::router::{counted_tokens, counts};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Which balance loss.
@@ -118,8 +120,8 @@ pub struct Loss<'a> {
 impl Loss<'_> {
     /// The value; adds coefficient times the gradient.
     ///
-    /// The scores of a competition's balance are affinities: softmax is applied here,
-    /// once.
+    /// The scores of a competition's balance are affinities: the distribution is
+    /// applied here.
     ///
     /// # Shapes
     /// scores, d_scores: tokens, experts.
@@ -129,25 +131,30 @@ impl Loss<'_> {
         assignment: &Assignment<T>,
         d_scores: &mut [T],
     ) -> f64 {
-        let tokens = assignment.tokens();
+        let (tokens, experts) = (assignment.tokens(), assignment.expert_count());
         let length = match self.scope {
-            Scope::Batch => tokens,
-            Scope::Sequence { length } => length,
+            Scope::Batch => tokens.max(1),
+            Scope::Sequence { length } => length.max(1),
         };
-        let groups = (0..tokens).step_by(length.max(1)).map(|start| {
-            let group = start..(start + length).min(tokens);
-            let count = group.clone().filter(|&t| counts(self.counted, t)).count();
-            (group, count)
-        });
-        let groups: Vec<_> = groups.filter(|(_, count)| *count > 0).collect();
-        let share = 1.0 / groups.len().max(1) as f64;
-        let mut value = 0.0;
-        for (group, count) in groups {
-            value += share * self.add_group(scores, assignment, group, count, share, d_scores);
-        }
-        value
+        let group = |start: usize| start..(start + length).min(tokens);
+        let counted = |start| group(start).filter(|&t| counts(self.counted, t)).count();
+        let counted: Vec<usize> = (0..tokens).step_by(length).map(counted).collect();
+        let groups = counted.iter().filter(|count| **count > 0).count();
+        let share = 1.0 / groups.max(1) as f64;
+        let values: Vec<f64> = d_scores
+            .par_chunks_mut(length * experts)
+            .zip(&counted)
+            .enumerate()
+            .filter(|(_, (_, count))| **count > 0)
+            .map(|(i, (d_scores, &count))| {
+                let tokens = group(i * length);
+                self.add_group(scores, assignment, tokens, count, share, d_scores)
+            })
+            .collect();
+        share * values.iter().sum::<f64>()
     }
 
+    /// The value of tokens `group`; `d_scores` are theirs alone.
     fn add_group<T: Real>(
         &self,
         scores: &[T],
@@ -158,20 +165,16 @@ impl Loss<'_> {
         d_scores: &mut [T],
     ) -> f64 {
         let experts = assignment.expert_count();
-        let row_of = |token: usize| token * experts..(token + 1) * experts;
-        let tokens = || group.clone().filter(|&t| counts(self.counted, t));
-        let probabilities = |token: usize, row: &mut [T]| {
-            row.copy_from_slice(&scores[row_of(token)]);
-            self.distribution.forward(row);
-        };
-        let mut row = vec![T::ZERO; experts];
+        let scores = &scores[group.start * experts..group.end * experts];
+        let block = rows::rows_per_task(experts);
+        let parts: Vec<Vec<f64>> = scores
+            .par_chunks(block * experts)
+            .enumerate()
+            .map(|(i, scores)| self.totals(scores, experts, group.start + i * block))
+            .collect();
         let mut totals = vec![0.0; experts];
-        for token in tokens() {
-            probabilities(token, &mut row);
-            totals
-                .iter_mut()
-                .zip(&row)
-                .for_each(|(s, p)| *s += p.wide());
+        for part in &parts {
+            totals.iter_mut().zip(part).for_each(|(s, p)| *s += p);
         }
         let own;
         let load = match (self.load, self.scope) {
@@ -183,18 +186,47 @@ impl Loss<'_> {
         };
         let (value, slopes) = self.of_totals(&totals, load, count);
         // The slope in p_te is the slope in the total of e.
-        let mut gradient = vec![T::ZERO; experts];
-        for token in tokens() {
-            probabilities(token, &mut row);
-            for (gradient, slope) in gradient.iter_mut().zip(&slopes) {
-                *gradient = T::of(slope * share * self.coefficient);
+        let factor = share * self.coefficient;
+        let slopes: Vec<T> = slopes.iter().map(|slope| T::of(slope * factor)).collect();
+        rows::map_blocks(d_scores, experts, |first, d_scores| {
+            let mut row = vec![T::ZERO; experts];
+            let mut gradient = vec![T::ZERO; experts];
+            for (i, d_scores) in d_scores.chunks_exact_mut(experts).enumerate() {
+                let scores = &scores[(first + i) * experts..][..experts];
+                if !counts(self.counted, group.start + first + i) {
+                    continue;
+                }
+                vectorised(|| {
+                    row.copy_from_slice(scores);
+                    self.distribution.forward(&mut row);
+                    gradient.copy_from_slice(&slopes);
+                    self.distribution.backward(scores, &row, &mut gradient);
+                    for (d, &g) in d_scores.iter_mut().zip(&gradient) {
+                        *d += g;
+                    }
+                });
             }
-            let scores = &scores[row_of(token)];
-            self.distribution.backward(scores, &row, &mut gradient);
-            let d = d_scores[row_of(token)].iter_mut();
-            d.zip(&gradient).for_each(|(d, &g)| *d += g);
-        }
+        });
         value
+    }
+
+    /// sum over counted t of p_te, of tokens from `first` on.
+    fn totals<T: Real>(&self, scores: &[T], experts: usize, first: usize) -> Vec<f64> {
+        let mut row = vec![T::ZERO; experts];
+        let mut totals = vec![0.0; experts];
+        for (i, scores) in scores.chunks_exact(experts).enumerate() {
+            if !counts(self.counted, first + i) {
+                continue;
+            }
+            vectorised(|| {
+                row.copy_from_slice(scores);
+                self.distribution.forward(&mut row);
+                for (total, p) in totals.iter_mut().zip(&row) {
+                    *total += p.wide();
+                }
+            });
+        }
+        totals
     }
 
     /// The value and its derivatives in S_e = sum over t of p_te.
@@ -248,22 +280,27 @@ pub fn add_z_loss<T: Real>(
     d_scores: &mut [T],
 ) -> f64 {
     let n = counted_tokens(counted, scores.len() / experts).max(1) as f64;
-    let mut row = vec![T::ZERO; experts];
-    let mut value = 0.0;
-    let rows = scores.chunks_exact(experts);
-    for (token, (scores, d_scores)) in rows.zip(d_scores.chunks_exact_mut(experts)).enumerate() {
-        if counts(counted, token) {
-            row.copy_from_slice(scores);
-            let log_sum = softmax::forward(&mut row);
-            value += log_sum * log_sum / n;
-            let factor = T::of(coefficient * 2.0 * log_sum / n);
-            d_scores
-                .iter_mut()
-                .zip(&row)
-                .for_each(|(d, &p)| *d += factor * p);
+    let values = rows::map_blocks(d_scores, experts, |first, d_scores| {
+        let mut row = vec![T::ZERO; experts];
+        let mut value = 0.0;
+        for (i, d_scores) in d_scores.chunks_exact_mut(experts).enumerate() {
+            let token = first + i;
+            if !counts(counted, token) {
+                continue;
+            }
+            vectorised(|| {
+                row.copy_from_slice(&scores[token * experts..][..experts]);
+                let log_sum = softmax::forward(&mut row);
+                value += log_sum * log_sum / n;
+                let factor = T::of(coefficient * 2.0 * log_sum / n);
+                for (d, &p) in d_scores.iter_mut().zip(&row) {
+                    *d += factor * p;
+                }
+            });
         }
-    }
-    value
+        value
+    });
+    values.iter().sum()
 }
 
 #[cfg(test)]
@@ -313,7 +350,11 @@ mod tests {
         let counted = [true, true, false, true, false, false, true, true];
         for balance in ALL {
             for scope in [Scope::Batch, Scope::Sequence { length: 3 }] {
-                for distribution in [Distribution::Softmax, Distribution::Sigmoid] {
+                for distribution in [
+                    Distribution::Softmax,
+                    Distribution::Sigmoid,
+                    Distribution::SoftmaxTwice,
+                ] {
                     for counted in [None, Some(&counted[..])] {
                         let loss = Loss {
                             scope,

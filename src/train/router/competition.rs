@@ -5,8 +5,9 @@
 //! weights into the winners' outputs. The router learns from the verdict
 //! ([`crate::train::router::distillation`]) and decides alone at evaluation.
 
-use crate::train::moe::{Assignment, DROPPED, Dispatch};
+use crate::train::moe::{Assignment, Dispatch};
 use crate::train::ops::real::Real;
+use crate::train::ops::rows;
 use crate::train::router::combine::{Combine, TopK};
 use crate::train::router::distillation::{Loss, Sharpening, Target};
 use crate::train::router::response::Response;
@@ -59,37 +60,26 @@ impl Competition {
         }
     }
 
-    /// Adds to `d_outputs` what the winners' weights contribute: dL/dw -> dL/da of
-    /// winners -> dL/do. Losers get nothing.
+    /// Adds dL/da da/do of every winner to `d_outputs`. Losers get nothing.
     ///
     /// # Shapes
-    /// responses: tokens, experts. d_weights: pairs. outputs, d_outputs: slots, width.
-    #[allow(clippy::too_many_arguments)]
+    /// d_responses: tokens, experts. outputs, d_outputs: slots, width.
     pub fn add_output_gradients<T: Real>(
         &self,
-        responses: &[T],
+        d_responses: &[T],
         assignment: &Assignment<T>,
         dispatch: &Dispatch,
-        d_weights: &[T],
         width: usize,
         outputs: &[T],
         d_outputs: &mut [T],
     ) {
         let experts = assignment.expert_count();
-        let mut d_responses = vec![T::ZERO; responses.len()];
-        self.winners
-            .backward(responses, assignment, d_weights, &mut d_responses);
-        for token in 0..assignment.tokens() {
-            for pair in assignment.pairs_of(token) {
-                let slot = dispatch.slots()[pair];
-                if slot != DROPPED {
-                    let at = slot as usize * width..(slot as usize + 1) * width;
-                    let expert = assignment.experts()[pair] as usize;
-                    let d_response = d_responses[token * experts + expert];
-                    let out = &outputs[at.clone()];
-                    self.response.backward(out, d_response, &mut d_outputs[at]);
-                }
-            }
-        }
+        rows::for_each(d_outputs, width, |slot, d_out| {
+            let expert = assignment.experts()[dispatch.pairs()[slot] as usize] as usize;
+            let token = dispatch.tokens()[slot] as usize;
+            let d_response = d_responses[token * experts + expert];
+            let out = &outputs[slot * width..][..width];
+            self.response.backward(out, d_response, d_out);
+        });
     }
 }

@@ -7,7 +7,9 @@
 //! dL/du = sum_e g_e (v_e / (n(u) n(v_e) tau) - z_e u / (|u| n(u))), v alike,
 //! dL/dtau = - sum g z / tau.
 
-use crate::train::ops::real::{Real, dot};
+use crate::train::ops::real::{Real, dot, vectorised};
+use crate::train::ops::rows;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Whose length is divided out.
@@ -31,14 +33,14 @@ pub struct Cosine {
     pub width: usize,
 }
 
-/// Gradients of the scores' arguments, added to.
+/// Gradients of the scores' arguments.
 #[derive(Debug)]
 pub struct Gradients<'a, T> {
-    /// Shape: tokens, width.
+    /// Written. Shape: tokens, width.
     pub u: &'a mut [T],
-    /// Shape: experts, width.
+    /// Added to. Shape: experts, width.
     pub v: &'a mut [T],
-    /// Of the temperature.
+    /// Of the temperature, added to.
     pub tau: &'a mut f64,
 }
 
@@ -59,25 +61,36 @@ impl Cosine {
         }
     }
 
+    fn of_tokens<T: Real>(&self, u: &[T]) -> Vec<[T; 2]> {
+        let tokens = u.par_chunks_exact(self.width).with_min_len(256);
+        tokens.map(|u| self.of_token(u)).collect()
+    }
+
+    fn of_experts<T: Real>(&self, v: &[T]) -> Vec<[T; 2]> {
+        let experts = v.chunks_exact(self.width);
+        experts.map(|v| lengths(v, self.theta)).collect()
+    }
+
     /// Writes z.
     ///
     /// # Shapes
     /// u: tokens, width. v: experts, width. scores: tokens, experts.
     pub fn forward<T: Real>(&self, u: &[T], v: &[T], tau: f64, scores: &mut [T]) {
-        let experts = v.len() / self.width;
-        for (u, scores) in u
-            .chunks_exact(self.width)
-            .zip(scores.chunks_exact_mut(experts))
-        {
-            let [_, token] = self.of_token(u);
-            for (v, z) in v.chunks_exact(self.width).zip(scores) {
-                let [_, expert] = lengths(v, self.theta);
-                *z = dot(u, v) / (token * expert * T::of(tau));
-            }
-        }
+        let (width, experts) = (self.width, v.len() / self.width);
+        let norms = self.of_experts(v);
+        rows::for_each(scores, experts, |token, scores| {
+            let u = &u[token * width..][..width];
+            let [_, u_norm] = self.of_token(u);
+            let embeddings = v.chunks_exact(width).zip(&norms);
+            vectorised(|| {
+                for ((v, [_, v_norm]), z) in embeddings.zip(scores) {
+                    *z = dot(u, v) / (u_norm * *v_norm * T::of(tau));
+                }
+            });
+        });
     }
 
-    /// Adds the gradients.
+    /// The gradients.
     ///
     /// # Shapes
     /// As in [`Cosine::forward`]; `scores` as it wrote them, d_scores alike.
@@ -91,29 +104,47 @@ impl Cosine {
         gradients: Gradients<T>,
     ) {
         let (width, experts) = (self.width, v.len() / self.width);
-        let mut along_tau = 0.0;
-        for (token, u) in u.chunks_exact(width).enumerate() {
-            let [u_length, u_norm] = self.of_token(u);
-            let du = &mut gradients.u[token * width..][..width];
-            for (expert, v) in v.chunks_exact(width).enumerate() {
-                let [v_length, v_norm] = lengths(v, self.theta);
-                let dv = &mut gradients.v[expert * width..][..width];
-                let at = token * experts + expert;
-                let (z, g) = (scores[at], d_scores[at]);
-                along_tau -= g.wide() * z.wide() / tau;
-                let cross = g / (u_norm * v_norm * T::of(tau));
-                let u_own = match self.normalised {
-                    Normalised::Both => g * z / (u_length * u_norm),
-                    Normalised::ExpertsOnly => T::ZERO,
-                };
-                let v_own = g * z / (v_length * v_norm);
-                for i in 0..width {
-                    du[i] += cross * v[i] - u_own * u[i];
-                    dv[i] += cross * u[i] - v_own * v[i];
+        let (u_norms, v_norms) = (self.of_tokens(u), self.of_experts(v));
+        let at = |token: usize, expert: usize| {
+            let at = token * experts + expert;
+            (scores[at], d_scores[at])
+        };
+        let along_tau = rows::map_blocks(gradients.u, width, |first, du| {
+            let mut along_tau = 0.0;
+            for (i, du) in du.chunks_exact_mut(width).enumerate() {
+                let token = first + i;
+                let u = &u[token * width..][..width];
+                let [u_length, u_norm] = u_norms[token];
+                du.fill(T::ZERO);
+                for (expert, v) in v.chunks_exact(width).enumerate() {
+                    let (z, g) = at(token, expert);
+                    along_tau -= g.wide() * z.wide() / tau;
+                    let across = g / (u_norm * v_norms[expert][1] * T::of(tau));
+                    let along = match self.normalised {
+                        Normalised::Both => g * z / (u_length * u_norm),
+                        Normalised::ExpertsOnly => T::ZERO,
+                    };
+                    for ((du, &v), &u) in du.iter_mut().zip(v).zip(u) {
+                        *du += across * v - along * u;
+                    }
                 }
             }
-        }
-        *gradients.tau += along_tau;
+            along_tau
+        });
+        *gradients.tau += along_tau.iter().sum::<f64>();
+        let rows = gradients.v.par_chunks_exact_mut(width).enumerate();
+        rows.for_each(|(expert, dv)| {
+            let v = &v[expert * width..][..width];
+            let [v_length, v_norm] = v_norms[expert];
+            for (token, u) in u.chunks_exact(width).enumerate() {
+                let (z, g) = at(token, expert);
+                let across = g / (u_norms[token][1] * v_norm * T::of(tau));
+                let along = g * z / (v_length * v_norm);
+                for ((dv, &u), &v) in dv.iter_mut().zip(u).zip(v) {
+                    *dv += across * u - along * v;
+                }
+            }
+        });
     }
 }
 
@@ -159,7 +190,7 @@ mod tests {
             cosine(Normalised::ExpertsOnly, 0.1),
         ] {
             let z = scores(cosine, &u, &v, 0.3);
-            let (mut du, mut dv, mut d_tau) = (vec![0.0; 12], vec![0.0; 15], 0.0);
+            let (mut du, mut dv, mut d_tau) = (vec![f64::NAN; 12], vec![0.0; 15], 0.0);
             let gradients = Gradients {
                 u: &mut du,
                 v: &mut dv,

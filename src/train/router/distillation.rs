@@ -13,7 +13,8 @@
 //! | [`Loss::Divergence`] | mean over t of sum_e pi log(pi / g) |
 
 use crate::train::moe::Assignment;
-use crate::train::ops::real::Real;
+use crate::train::ops::real::{Real, vectorised};
+use crate::train::ops::rows;
 use crate::train::ops::softmax;
 use crate::train::router::{counted_tokens, counts};
 use serde::{Deserialize, Serialize};
@@ -69,11 +70,11 @@ impl Target {
     ) -> Vec<T> {
         let experts = winners.expert_count();
         let mut target = responses.to_vec();
-        for (token, row) in target.chunks_exact_mut(experts).enumerate() {
+        let scale = T::of(1.0 / sharpening.temperature);
+        rows::for_each(&mut target, experts, |token, row| {
             if sharpening.spread == Spread::Standardised {
                 standardise(row);
             }
-            let scale = T::of(1.0 / sharpening.temperature);
             row.iter_mut().for_each(|a| *a *= scale);
             if self == Target::Winners {
                 let chosen = &winners.experts()[winners.pairs_of(token)];
@@ -83,13 +84,41 @@ impl Target {
                     }
                 }
             }
-            softmax::forward(row);
-        }
+            vectorised(|| softmax::forward(row));
+        });
         target
+    }
+
+    /// Adds dL/d(responses) to `d_responses`: v1's code, which does not detach the
+    /// target. `gradient` is dL/dpi and is used up; winners are taken as fixed.
+    ///
+    /// # Shapes
+    /// responses, target, gradient, d_responses: tokens, experts.
+    pub fn backward<T: Real>(
+        self,
+        responses: &[T],
+        target: &[T],
+        sharpening: Sharpening,
+        experts: usize,
+        gradient: &mut [T],
+        d_responses: &mut [T],
+    ) {
+        let scale = T::of(1.0 / sharpening.temperature);
+        rows::for_each(gradient, experts, |token, gradient| {
+            let at = token * experts..(token + 1) * experts;
+            // Losers of v1's target have probability 0, and so no gradient.
+            softmax::backward(&target[at.clone()], gradient);
+            gradient.iter_mut().for_each(|g| *g *= scale);
+            if sharpening.spread == Spread::Standardised {
+                standardise_backward(&responses[at], gradient);
+            }
+        });
+        rows::add(d_responses, gradient);
     }
 }
 
-fn standardise<T: Real>(row: &mut [T]) {
+/// The mean, and 1 / standard deviation or 0.
+fn moments<T: Real>(row: &[T]) -> (f64, f64) {
     let n = row.len() as f64;
     let mean = row.iter().map(|a| a.wide()).sum::<f64>() / n;
     let variance = row.iter().map(|a| (a.wide() - mean).powi(2)).sum::<f64>() / n;
@@ -97,6 +126,27 @@ fn standardise<T: Real>(row: &mut [T]) {
         true => 1.0 / variance.sqrt(),
         false => 0.0,
     };
+    (mean, scale)
+}
+
+/// dL/da of s = (a - mean) / sd: (g - mean(g) - s mean(g s)) / sd.
+fn standardise_backward<T: Real>(responses: &[T], gradient: &mut [T]) {
+    let n = responses.len() as f64;
+    let (mean, scale) = moments(responses);
+    let standardised = |a: T| (a.wide() - mean) * scale;
+    let pairs = || responses.iter().zip(&*gradient);
+    let level = pairs().map(|(_, g)| g.wide()).sum::<f64>() / n;
+    let along = pairs()
+        .map(|(&a, g)| g.wide() * standardised(a))
+        .sum::<f64>()
+        / n;
+    for (&a, g) in responses.iter().zip(gradient) {
+        *g = T::of((g.wide() - level - standardised(a) * along) * scale);
+    }
+}
+
+fn standardise<T: Real>(row: &mut [T]) {
+    let (mean, scale) = moments(row);
     row.iter_mut()
         .for_each(|a| *a = T::of((a.wide() - mean) * scale));
 }
@@ -123,12 +173,67 @@ pub enum Loss {
 }
 
 /// Who was chosen by whom.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Choices<'a, T> {
     /// By the competition.
     pub winners: &'a Assignment<T>,
     /// By the router.
     pub routed: &'a Assignment<T>,
+}
+
+/// A loss with what it divides by.
+struct Terms<'a, T> {
+    choices: Choices<'a, T>,
+    counted: Option<&'a [bool]>,
+    /// 1 / counted tokens.
+    per_token: f64,
+    /// Factors of (g - pi)^2: of all experts, of winners, of the router's choice.
+    squares: [f64; 3],
+}
+
+impl<'a, T: Real> Terms<'a, T> {
+    fn new(loss: Loss, choices: Choices<'a, T>, counted: Option<&'a [bool]>) -> Self {
+        let [all, won, routed] = match loss {
+            Loss::Full => [1.0, 0.0, 0.0],
+            Loss::Winners => [0.0, 1.0, 0.0],
+            Loss::Hybrid { theta } => [1.0, theta, 0.0],
+            Loss::Tribrid { theta } => [1.0, theta, theta],
+            Loss::Divergence => [0.0; 3],
+        };
+        let pairs = |assignment: &Assignment<T>| {
+            let tokens = (0..assignment.tokens()).filter(|&t| counts(counted, t));
+            let pairs: usize = tokens.map(|t| assignment.pairs_of(t).len()).sum();
+            pairs.max(1) as f64
+        };
+        let tokens = counted_tokens(counted, choices.winners.tokens()).max(1) as f64;
+        let experts = choices.winners.expert_count() as f64;
+        let squares = [
+            all / (tokens * experts),
+            won / pairs(choices.winners),
+            routed / pairs(choices.routed),
+        ];
+        Terms {
+            choices,
+            counted,
+            per_token: 1.0 / tokens,
+            squares,
+        }
+    }
+
+    /// The factor of every expert's (g - pi)^2.
+    fn weigh(&self, token: usize, weights: &mut [f64]) {
+        let [all, won, routed] = self.squares;
+        weights.fill(all);
+        let Choices {
+            winners,
+            routed: own,
+        } = self.choices;
+        for (assignment, factor) in [(winners, won), (own, routed)] {
+            for &expert in &assignment.experts()[assignment.pairs_of(token)] {
+                weights[expert as usize] += factor;
+            }
+        }
+    }
 }
 
 impl Loss {
@@ -146,61 +251,88 @@ impl Loss {
         d_scores: &mut [T],
     ) -> f64 {
         let experts = choices.winners.expert_count();
-        let n = counted_tokens(counted, scores.len() / experts).max(1) as f64;
-        let [full, won, chosen] = match self {
-            Loss::Full => [1.0, 0.0, 0.0],
-            Loss::Winners => [0.0, 1.0, 0.0],
-            Loss::Hybrid { theta } => [1.0, theta, 0.0],
-            Loss::Tribrid { theta } => [1.0, theta, theta],
-            Loss::Divergence => [0.0; 3],
-        };
-        let counted_pairs = |assignment: &Assignment<T>| {
-            let tokens = (0..assignment.tokens()).filter(|&t| counts(counted, t));
-            let pairs: usize = tokens.map(|t| assignment.pairs_of(t).len()).sum();
-            pairs.max(1) as f64
-        };
-        let (won_pairs, chosen_pairs) = (
-            counted_pairs(choices.winners),
-            counted_pairs(choices.routed),
-        );
-        let mut value = 0.0;
-        let mut row = vec![T::ZERO; experts];
-        let mut gradient = vec![T::ZERO; experts];
-        let mut weights = vec![0.0; experts];
-        for token in (0..scores.len() / experts).filter(|&t| counts(counted, t)) {
-            let at = token * experts..(token + 1) * experts;
-            let target = &target[at.clone()];
-            row.copy_from_slice(&scores[at.clone()]);
-            let log_sum = softmax::forward(&mut row);
-            if self == Loss::Divergence {
-                let scores = &scores[at.clone()];
-                for (i, &pi) in target.iter().enumerate() {
-                    if pi > T::ZERO {
-                        let log_g = scores[i].wide() - log_sum;
-                        value += pi.wide() * (pi.wide().ln() - log_g) / n;
+        let terms = Terms::new(self, choices, counted);
+        let values = rows::map_blocks(d_scores, experts, |first, d_scores| {
+            let mut value = 0.0;
+            let mut row = vec![T::ZERO; experts];
+            let mut gradient = vec![T::ZERO; experts];
+            let mut weights = vec![0.0; experts];
+            for (i, d_scores) in d_scores.chunks_exact_mut(experts).enumerate() {
+                let token = first + i;
+                if !counts(terms.counted, token) {
+                    continue;
+                }
+                let at = token * experts..(token + 1) * experts;
+                let (scores, target) = (&scores[at.clone()], &target[at]);
+                row.copy_from_slice(scores);
+                let log_sum = vectorised(|| softmax::forward(&mut row));
+                if self == Loss::Divergence {
+                    for (i, &pi) in target.iter().enumerate() {
+                        if pi > T::ZERO {
+                            let log_g = scores[i].wide() - log_sum;
+                            value += pi.wide() * (pi.wide().ln() - log_g) * terms.per_token;
+                        }
+                        gradient[i] = (row[i] - pi) * T::of(coefficient * terms.per_token);
                     }
-                    gradient[i] = (row[i] - pi) * T::of(coefficient / n);
+                } else {
+                    terms.weigh(token, &mut weights);
+                    for (i, &pi) in target.iter().enumerate() {
+                        let gap = row[i] - pi;
+                        value += weights[i] * gap.wide() * gap.wide();
+                        gradient[i] = gap * T::of(2.0 * coefficient * weights[i]);
+                    }
+                    softmax::backward(&row, &mut gradient);
+                }
+                d_scores
+                    .iter_mut()
+                    .zip(&gradient)
+                    .for_each(|(d, &g)| *d += g);
+            }
+            value
+        });
+        values.iter().sum()
+    }
+
+    /// Coefficient times the gradient in the target, which the papers do not use
+    /// ([`Target::backward`] takes it on to the responses).
+    ///
+    /// # Shapes
+    /// scores, target, result: tokens, experts.
+    pub fn target_gradient<T: Real>(
+        self,
+        scores: &[T],
+        target: &[T],
+        choices: Choices<T>,
+        counted: Option<&[bool]>,
+        coefficient: f64,
+    ) -> Vec<T> {
+        let experts = choices.winners.expert_count();
+        let terms = Terms::new(self, choices, counted);
+        let mut result = scores.to_vec();
+        rows::for_each(&mut result, experts, |token, row| {
+            if !counts(terms.counted, token) {
+                row.fill(T::ZERO);
+                return;
+            }
+            let at = token * experts..(token + 1) * experts;
+            let (scores, target) = (&scores[at.clone()], &target[at]);
+            let log_sum = softmax::forward(row);
+            if self == Loss::Divergence {
+                for ((row, &z), &pi) in row.iter_mut().zip(scores).zip(target) {
+                    // log(pi / g) + 1; a target of 0 is 0 whatever the responses.
+                    let slope = pi.wide().ln() - (z.wide() - log_sum) + 1.0;
+                    let present = if pi > T::ZERO { slope } else { 0.0 };
+                    *row = T::of(coefficient * terms.per_token * present);
                 }
             } else {
-                weights.fill(full / (n * experts as f64));
-                let pairs_of = |a: &Assignment<T>| a.experts()[a.pairs_of(token)].to_vec();
-                for e in pairs_of(choices.winners) {
-                    weights[e as usize] += won / won_pairs;
+                let mut weights = vec![0.0; experts];
+                terms.weigh(token, &mut weights);
+                for ((g, &pi), weight) in row.iter_mut().zip(target).zip(weights) {
+                    *g = (pi - *g) * T::of(2.0 * coefficient * weight);
                 }
-                for e in pairs_of(choices.routed) {
-                    weights[e as usize] += chosen / chosen_pairs;
-                }
-                for (i, &pi) in target.iter().enumerate() {
-                    let gap = row[i] - pi;
-                    value += weights[i] * gap.wide() * gap.wide();
-                    gradient[i] = gap * T::of(2.0 * coefficient * weights[i]);
-                }
-                softmax::backward(&row, &mut gradient);
             }
-            let d_scores = d_scores[at].iter_mut();
-            d_scores.zip(&gradient).for_each(|(d, &g)| *d += g);
-        }
-        value
+        });
+        result
     }
 }
 
@@ -341,5 +473,45 @@ mod tests {
         assert!(distance(&target(1e-3), &target(10.0)) < 1e-10);
         let flat = Target::All.probabilities(&[0.7; 20], &winners, sharpening);
         assert!(flat.iter().all(|p| (p - 0.2).abs() < 1e-15));
+    }
+
+    #[test]
+    fn the_gradient_through_a_target_that_is_not_detached_matches_finite_differences() {
+        let (scores, responses) = (normals(1, 20), normals(2, 20));
+        let (winners, routed) = (route(&responses), route(&scores));
+        let choices = Choices {
+            winners: &winners,
+            routed: &routed,
+        };
+        let counted = [true, false, true, true];
+        for target in [Target::All, Target::Winners] {
+            for spread in [Spread::Raw, Spread::Standardised] {
+                let sharpening = Sharpening {
+                    temperature: 0.5,
+                    spread,
+                };
+                for loss in ALL {
+                    let pi = |a: &[f64]| target.probabilities(a, &winners, sharpening);
+                    let now = pi(&responses);
+                    let counted = Some(&counted[..]);
+                    let mut d_pi = loss.target_gradient(&scores, &now, choices, counted, 0.7);
+                    let mut gradient = vec![0.0; 20];
+                    target.backward(
+                        &responses,
+                        &now,
+                        sharpening,
+                        EXPERTS,
+                        &mut d_pi,
+                        &mut gradient,
+                    );
+                    assert!(gradient.iter().any(|g| g.abs() > 1e-4));
+                    let name = format!("{target:?} {spread:?} {loss:?}");
+                    assert_gradient(&name, &responses, &gradient, |a| {
+                        let mut unused = [0.0; 20];
+                        0.7 * loss.add(&scores, &pi(a), choices, counted, 0.0, &mut unused)
+                    });
+                }
+            }
+        }
     }
 }

@@ -6,8 +6,10 @@
 //! Cosines with a zero vector are 0; tokens with fewer than two outputs add 0.
 
 use crate::train::moe::{Assignment, DROPPED, Dispatch};
-use crate::train::ops::real::{Real, dot};
+use crate::train::ops::real::{Real, dot, vectorised};
+use crate::train::ops::rows;
 use crate::train::router::{counted_tokens, counts};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// What the sum of cosines is divided by.
@@ -36,40 +38,55 @@ pub fn add<T: Real>(
     d_outputs: &mut [T],
 ) -> f64 {
     let n = counted_tokens(counted, assignment.tokens()).max(1) as f64;
-    let mut value = 0.0;
-    for token in (0..assignment.tokens()).filter(|&t| counts(counted, t)) {
-        let slots: Vec<usize> = dispatch.slots()[assignment.pairs_of(token)]
-            .iter()
-            .filter(|&&slot| slot != DROPPED)
-            .map(|&slot| slot as usize * width)
-            .collect();
-        let k = slots.len() as f64;
-        let divisor = match pairs {
-            Pairs::WithDiagonal => n * k * k,
-            Pairs::Distinct => n * k * (k - 1.0),
-        };
-        for (i, &a) in slots.iter().enumerate() {
-            for &b in &slots[i + 1..] {
-                let (out_a, out_b) = (&outputs[a..a + width], &outputs[b..b + width]);
-                let (square_a, square_b) = (dot(out_a, out_a), dot(out_b, out_b));
-                let product = square_a.sqrt() * square_b.sqrt();
+    let output = |slot: usize| &outputs[slot * width..][..width];
+    let slots = dispatch.tokens().len();
+    let lengths: Vec<T> = (0..slots)
+        .into_par_iter()
+        .with_min_len(64)
+        .map(|slot| vectorised(|| dot(output(slot), output(slot))).sqrt())
+        .collect();
+    // A slot is one row of the gradient, so slots are independent; every cosine is
+    // computed from both of its sides.
+    let values = rows::map_blocks(d_outputs, width, |first, d_outputs| {
+        let mut value = 0.0;
+        for (i, d_out) in d_outputs.chunks_exact_mut(width).enumerate() {
+            let slot = first + i;
+            let token = dispatch.tokens()[slot] as usize;
+            if !counts(counted, token) {
+                continue;
+            }
+            let winners = || {
+                let slots = dispatch.slots()[assignment.pairs_of(token)].iter();
+                slots.filter(|&&s| s != DROPPED).map(|&s| s as usize)
+            };
+            let k = winners().count() as f64;
+            let divisor = match pairs {
+                Pairs::WithDiagonal => n * k * k,
+                Pairs::Distinct => n * k * (k - 1.0),
+            };
+            let own = output(slot);
+            for rival in winners().filter(|&rival| rival != slot) {
+                let other = output(rival);
+                let product = lengths[slot] * lengths[rival];
                 // Also false for not-a-number, which the task's loss will show.
                 if product > T::ZERO {
-                    let cosine = dot(out_a, out_b) / product;
-                    // Both (i, j) and (j, i).
-                    value += 2.0 * cosine.wide() / divisor;
-                    let factor = T::of(2.0 * coefficient / divisor);
-                    let cross = factor / product;
-                    let (own_a, own_b) = (factor * cosine / square_a, factor * cosine / square_b);
-                    for c in 0..width {
-                        d_outputs[a + c] += cross * out_b[c] - own_a * out_a[c];
-                        d_outputs[b + c] += cross * out_a[c] - own_b * out_b[c];
-                    }
+                    vectorised(|| {
+                        let cosine = dot(own, other) / product;
+                        value += cosine.wide() / divisor;
+                        // Twice: (i, j) and (j, i).
+                        let factor = T::of(2.0 * coefficient / divisor);
+                        let across = factor / product;
+                        let along = factor * cosine / (lengths[slot] * lengths[slot]);
+                        for ((d, &a), &b) in d_out.iter_mut().zip(own).zip(other) {
+                            *d += across * b - along * a;
+                        }
+                    });
                 }
             }
         }
-    }
-    value
+        value
+    });
+    values.iter().sum()
 }
 
 #[cfg(test)]

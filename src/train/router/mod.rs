@@ -25,8 +25,12 @@ pub mod frozen;
 pub mod noisy;
 pub mod response;
 pub mod schedule;
+pub mod selection;
 pub mod switch;
 pub mod top_k;
+
+#[cfg(test)]
+mod acceptance_tests;
 
 /// Tokens that enter losses.
 pub(crate) fn counted_tokens(counted: Option<&[bool]>, tokens: usize) -> usize {

@@ -67,6 +67,14 @@ impl Table {
             && self.bits[layer * self.words + (step / 64) as usize] >> (step % 64) & 1 == 1
     }
 
+    /// The whole table as bytes, to be told from others: numbers of layers and of steps,
+    /// then a bit per step, layer after layer.
+    pub fn bytes(&self) -> Vec<u8> {
+        let head = [self.layers as u64, self.steps];
+        let words = head.iter().chain(&self.bits);
+        words.flat_map(|word| word.to_le_bytes()).collect()
+    }
+
     /// Layers that compete at a step.
     pub fn competing(&self, step: u64) -> usize {
         (0..self.layers).filter(|&l| self.competes(l, step)).count()
@@ -309,5 +317,34 @@ mod tests {
                 .table(&stream(1), 2, 10)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_layer_competes_at_the_same_steps_however_many_layers_follow_it() {
+        for schedule in [
+            PAPER,
+            Schedule::Constant { rate: 0.1 },
+            Schedule::InverseRoot {
+                steps_per_iteration: 7,
+            },
+        ] {
+            let [few, many] = [4, 16].map(|l| schedule.table(&stream(1), l, 500).unwrap());
+            for (layer, step) in pairs(4, 0, 500) {
+                assert_eq!(few.competes(layer, step), many.competes(layer, step));
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_tell_tables_of_other_seeds_lengths_and_layers_apart() {
+        let bytes = |seed, layers, steps| {
+            let table = PAPER.table(&stream(seed), layers, steps).unwrap();
+            table.bytes()
+        };
+        let base = bytes(1, 4, 500);
+        assert_eq!(base, bytes(1, 4, 500));
+        for other in [bytes(2, 4, 500), bytes(1, 5, 500), bytes(1, 4, 501)] {
+            assert_ne!(base, other);
+        }
     }
 }

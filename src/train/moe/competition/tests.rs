@@ -61,11 +61,13 @@ fn step(competition: Competition, weights: &Weights<Vec<f64>>, x: &[f64], c: &[f
         0.3,
         &mut d_outputs,
     );
+    let mut d_affinities = vec![0.0; a.len()];
+    let rule = competition.winners;
+    rule.backward(&a, &assignment, &d_weights, &mut d_affinities);
     competition.add_output_gradients(
-        &a,
+        &d_affinities,
         &assignment,
         &dispatch,
-        &d_weights,
         WIDTH,
         outputs,
         &mut d_outputs,

@@ -1,0 +1,7 @@
+//! A training run, from its file to its results.
+
+pub mod checkpoint;
+pub mod trainer;
+
+#[cfg(test)]
+mod tests;
