@@ -32,3 +32,5 @@ pub use transformer::{Batch, Counted, Losses, Observe, Phase, Share, Tape, Train
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod reference_tests;
