@@ -447,3 +447,18 @@ fn a_text_is_prepared_and_trained_on() {
     assert_eq!(refused.status.code(), Some(2));
     assert_eq!(text(&refused.stderr).lines().count(), 1);
 }
+
+#[test]
+fn every_run_file_of_the_project_is_a_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sims/train");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            let run = smoe_lab::train::config::read(&path, &[]).unwrap();
+            assert_eq!(Some(run.name.as_str()), path.file_stem().unwrap().to_str());
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen} run files");
+}

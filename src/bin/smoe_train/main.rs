@@ -5,6 +5,7 @@ mod arguments;
 mod describe;
 mod model;
 mod output;
+mod profile;
 mod text;
 mod training;
 

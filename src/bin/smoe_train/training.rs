@@ -3,6 +3,7 @@
 use crate::arguments::Run as Arguments;
 use crate::describe;
 use crate::output::{Progress, print};
+use crate::profile;
 use smoe_lab::error::{Error, Result};
 use smoe_lab::train::config;
 use smoe_lab::train::data::Corpus;
@@ -17,6 +18,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let corpus = Corpus::open(&run.data.source)?;
     if arguments.dry_run {
         print(&describe::run(&run, &corpus)?);
+        return Ok(true);
+    }
+    if arguments.profile {
+        print(&profile::profile(&run, &corpus)?);
         return Ok(true);
     }
     let folder = arguments.out.join(&run.name);

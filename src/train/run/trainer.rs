@@ -137,7 +137,8 @@ impl<D: Device> Trainer<D> {
         let (mut ids, mut targets) = (Vec::new(), Vec::new());
         let mut load = |micro: usize| {
             let sequences = micro * batch.sequences..(micro + 1) * batch.sequences;
-            (ids.clear(), targets.clear());
+            ids.clear();
+            targets.clear();
             read(sequences, &mut ids, &mut targets)?;
             Batch::new(&self.device, &ids, &targets, batch.length)
         };
