@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import compare
 import model
+import noise
 
 SEQUENCES, LENGTH = 2, 8
 
@@ -316,6 +317,8 @@ def feed_forward_shapes(config, count, hidden):
 
 def router_shapes(config):
     width, experts = config["width"], config["experts"]
+    if config["router"] == "competition":
+        return
     if config["router"] in ("xmoe", "perturbed-cosine"):
         yield "projection.weight", (width, config["cosine_width"])
         yield "embeddings", (experts, config["cosine_width"])
@@ -348,7 +351,7 @@ def draw(config, uncounted, seed):
     batch = {"ids": ids[:, :-1].contiguous(), "targets": targets}
     if config["router"] == "noisy":
         for layer in range(config["layers"]):
-            batch[f"noise.layers.{layer}"] = normal(SEQUENCES * LENGTH, config["experts"])
+            batch[f"noise.layers.{layer}"] = noise.of_layer(layer, SEQUENCES * LENGTH, config["experts"])
     return parameters, batch
 
 

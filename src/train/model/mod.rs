@@ -34,3 +34,5 @@ pub use transformer::{
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) mod reference_tests;
