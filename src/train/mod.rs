@@ -9,6 +9,8 @@
 //! | [`moe`] | tokens to their experts and back: one sort, contiguous segments |
 //! | [`router`] | which experts, which weights, which extra losses |
 //! | [`device`] | the contract between a model and the hardware it runs on |
+//! | [`export`] | models for other programs |
+//! | [`generate`] | text from a model |
 //!
 //! Conventions. Arrays are row-major slices. A linear map is y = x W with W of
 //! shape (in, out). A backward pass *adds* to gradients of parameters (so that
@@ -21,6 +23,8 @@ pub mod config;
 pub mod cost;
 pub mod data;
 pub mod device;
+pub mod export;
+pub mod generate;
 pub mod model;
 pub mod moe;
 pub mod ops;
