@@ -5,6 +5,8 @@
 pub enum Scale {
     /// Equal steps for equal differences.
     Linear,
+    /// As linear, with ticks at whole numbers only.
+    Whole,
     /// Equal steps for equal ratios; only positive values have a place.
     Log10,
 }
@@ -16,7 +18,7 @@ impl Scale {
     /// Whether `value` has a place on an axis of this scale.
     pub fn admits(self, value: f64) -> bool {
         match self {
-            Scale::Linear => value.abs() <= LARGEST,
+            Scale::Linear | Scale::Whole => value.abs() <= LARGEST,
             Scale::Log10 => (LARGEST.recip()..=LARGEST).contains(&value),
         }
     }
@@ -24,14 +26,14 @@ impl Scale {
     /// The coordinate in which this scale is uniform.
     pub(super) fn forward(self, value: f64) -> f64 {
         match self {
-            Scale::Linear => value,
+            Scale::Linear | Scale::Whole => value,
             Scale::Log10 => value.log10(),
         }
     }
 
     fn backward(self, coordinate: f64) -> f64 {
         match self {
-            Scale::Linear => coordinate,
+            Scale::Linear | Scale::Whole => coordinate,
             Scale::Log10 => 10f64.powf(coordinate),
         }
     }
@@ -52,6 +54,11 @@ impl Axis {
     /// A linear axis fitted to the data.
     pub fn linear(label: impl Into<String>) -> Self {
         Self::new(label.into(), Scale::Linear)
+    }
+
+    /// A linear axis of counts or numbers of things, fitted to the data.
+    pub fn whole(label: impl Into<String>) -> Self {
+        Self::new(label.into(), Scale::Whole)
     }
 
     /// A logarithmic axis fitted to the data.
@@ -99,7 +106,7 @@ fn fitted_range(scale: Scale, values: impl Iterator<Item = f64>) -> (f64, f64) {
         });
     let Some((low, high)) = extent else {
         return match scale {
-            Scale::Linear => (0.0, 1.0),
+            Scale::Linear | Scale::Whole => (0.0, 1.0),
             Scale::Log10 => (1.0, 10.0),
         };
     };
@@ -111,6 +118,7 @@ fn fitted_range(scale: Scale, values: impl Iterator<Item = f64>) -> (f64, f64) {
         match scale {
             Scale::Linear if magnitude > LARGEST.recip() => 0.1 * magnitude,
             Scale::Linear => 1.0,
+            Scale::Whole => (0.1 * magnitude).max(1.0),
             Scale::Log10 => 0.5,
         }
     };
@@ -187,7 +195,7 @@ mod tests {
 
     #[test]
     fn identical_values_and_no_values_get_a_range_of_positive_width() {
-        for axis in [Axis::linear(""), Axis::log10("")] {
+        for axis in [Axis::linear(""), Axis::whole(""), Axis::log10("")] {
             for values in [&[][..], &[0.0, 0.0], &[7.0], &[1e99, 1e99], &[1e-320]] {
                 let (low, high) = fitted(&axis, values);
                 assert!(low < high, "{axis:?} {values:?}");

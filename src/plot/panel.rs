@@ -192,7 +192,7 @@ fn fitting_x_ticks(axis: &Axis, range: (f64, f64), width: f64) -> Vec<Tick> {
         })
     };
     let most = match axis.scale {
-        Scale::Linear => 8,
+        Scale::Linear | Scale::Whole => 8,
         Scale::Log10 => 9,
     };
     (2..=most)

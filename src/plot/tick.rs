@@ -23,18 +23,23 @@ pub(super) struct Tick {
 pub(super) fn ticks(scale: Scale, range: (f64, f64), target: usize) -> Vec<Tick> {
     let target = target.max(2);
     match scale {
-        Scale::Linear => linear_ticks(range, target),
+        Scale::Linear => linear_ticks(range, target, 0.0),
+        Scale::Whole => linear_ticks(range, target, 1.0),
         Scale::Log10 => log_ticks(range, target),
     }
 }
 
-fn linear_ticks((low, high): (f64, f64), target: usize) -> Vec<Tick> {
-    let raw_step = (high - low) / target as f64;
+/// Ticks at round numbers; with `least` = 1 at whole ones only, with 0 at any.
+fn linear_ticks((low, high): (f64, f64), target: usize, least: f64) -> Vec<Tick> {
+    let raw_step = ((high - low) / target as f64).max(least);
     let exponent = raw_step.log10().floor() as i32;
     let unit = 10f64.powi(exponent);
     let (mantissa, extra_digits) = [(1.0, 0), (2.0, 0), (2.5, 1), (5.0, 0), (10.0, -1)]
         .into_iter()
-        .find(|&(mantissa, _)| mantissa * unit >= raw_step * (1.0 - 1e-9))
+        .find(|&(mantissa, _)| {
+            let step: f64 = mantissa * unit;
+            step >= raw_step * (1.0 - 1e-9) && (least == 0.0 || step.fract() == 0.0)
+        })
         .unwrap_or((10.0, -1));
     let step = mantissa * unit;
     let decimals = extra_digits - exponent;
@@ -130,7 +135,7 @@ fn log_ticks(range: (f64, f64), target: usize) -> Vec<Tick> {
     {
         values
     } else if range.1 < 5.0 * range.0 {
-        return linear_ticks(range, target);
+        return linear_ticks(range, target, 0.0);
     } else {
         log_values(range, &[1, 2, 5], 1)
     };
@@ -180,6 +185,17 @@ mod tests {
             .filter(|tick| tick.kind == TickKind::Major)
             .map(|tick| tick.label)
             .collect()
+    }
+
+    #[test]
+    fn ticks_of_counts_are_whole_numbers_however_few_there_are() {
+        assert_eq!(labels(Scale::Whole, -0.15, 3.15, 8), ["0", "1", "2", "3"]);
+        assert_eq!(labels(Scale::Whole, 0.9, 1.1, 8), ["1"]);
+        assert_eq!(
+            labels(Scale::Whole, 0.0, 31.0, 8),
+            ["0", "5", "10", "15", "20", "25", "30"]
+        );
+        assert_eq!(labels(Scale::Whole, 0.0, 19.0, 8), ["0", "5", "10", "15"]);
     }
 
     #[test]

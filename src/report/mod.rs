@@ -14,7 +14,6 @@ mod csv;
 mod environment;
 mod figures;
 mod format;
-mod html;
 mod index;
 mod inverse;
 mod page;

@@ -141,7 +141,7 @@ impl<'a, D: Device> Continuation<'a, D> {
         };
         let (_, tape) = self.tape.insert((window, tape));
         let phase = Phase::Evaluation {
-            active: architecture.method.active.last(),
+            active: architecture.method.rule.k,
             observe: Observe::Loss,
         };
         self.transformer

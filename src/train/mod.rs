@@ -11,6 +11,9 @@
 //! | [`device`] | the contract between a model and the hardware it runs on |
 //! | [`export`] | models for other programs |
 //! | [`generate`] | text from a model |
+//! | [`statistics`] | what routers do, measured |
+//! | [`log`] | rows of a run, for programs and for TensorBoard |
+//! | [`page`] | a run, or several compared, as figures and one page |
 //!
 //! Conventions. Arrays are row-major slices. A linear map is y = x W with W of
 //! shape (in, out). A backward pass *adds* to gradients of parameters (so that
@@ -25,8 +28,11 @@ pub mod data;
 pub mod device;
 pub mod export;
 pub mod generate;
+pub mod log;
 pub mod model;
 pub mod moe;
 pub mod ops;
+pub mod page;
 pub mod router;
 pub mod run;
+pub mod statistics;

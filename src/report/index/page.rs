@@ -3,10 +3,13 @@
 use super::MARK;
 use super::condensed::{Line, counted};
 use super::entry::{Effort, IndexClaim, IndexEntry};
-use crate::report::html::{escape, typeset};
+use crate::plot::html::{escape, typeset};
 use crate::sim::Verdict;
 
-const STYLE: &str = concat!(include_str!("../page/style.css"), include_str!("style.css"));
+const STYLE: &str = concat!(
+    include_str!("../../plot/page.css"),
+    include_str!("style.css")
+);
 
 /// The text of `index.html`. The plots are those of the records, by relative path.
 pub(super) fn page(groups: &[(&str, Vec<&IndexEntry>)]) -> String {

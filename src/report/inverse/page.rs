@@ -2,10 +2,10 @@
 
 use super::{by_case, case_text, counts, exponent_text, verdict_text};
 use crate::plot::Figure;
+use crate::plot::html::{code, document, escape, paragraph, paragraphs, table};
 use crate::report::environment::Environment;
 use crate::report::format::decimal;
-use crate::report::html::{code, escape, paragraph, paragraphs, table};
-use crate::report::page::{document, environment_list};
+use crate::report::page::environment_list;
 use crate::sim::inverse::distance::Distance;
 use crate::sim::inverse::finding::{Finding, Quantity};
 use crate::sim::inverse::study::InversePlan;

@@ -10,11 +10,11 @@
 
 use super::count_verdicts;
 use crate::error::{Error, Result};
+use crate::plot::html::{code, document, escape, paragraph, paragraphs, table};
 use crate::plot::{Axis, Chart, Estimate, Figure, Palette, Series};
 use crate::report::environment::{self, Environment};
 use crate::report::format::{rounded, shortened, six_digits};
-use crate::report::html::{code, escape, paragraph, paragraphs, table};
-use crate::report::page::{document, environment_list};
+use crate::report::page::environment_list;
 use crate::sim::inverse::top_k::record::{self, Infimum, of_cells, to_csv, verdicts};
 use crate::sim::inverse::top_k::study::{TopKCell, TopKPlan};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! How the study was done: the D, E, M and P of ADEMP, and what limits it.
 
 use super::estimator::estimators;
+use crate::plot::html::{code, definitions, details, list, paragraph, paragraphs};
 use crate::report::format::{stated, stated_interval, thousands};
-use crate::report::html::{code, definitions, details, list, paragraph, paragraphs};
 use crate::report::starts::{describe, is_oracle};
 use crate::report::wording::{
     claim_text, constant_definition, log_corrected_slopes, loss_definition, loss_name,

@@ -1,7 +1,7 @@
 //! The estimators of a study in words.
 
+use crate::plot::html::{list, paragraph};
 use crate::report::format::{stated, thousands};
-use crate::report::html::{list, paragraph};
 use crate::sim::Plan;
 use crate::sim::study::{
     Distillation, DistillationLoss, Family, Fit, GainMeasure, GateStep, Labels, Method, PolishKind,

@@ -7,12 +7,10 @@ mod results;
 
 use super::environment::Environment;
 use super::format::thousands;
-use super::html::{code, definitions, escape, paragraph, paragraphs, section, typeset};
 use super::wording::{failed, seconds, verdict_counts};
 use crate::plot::Chart;
+use crate::plot::html::{code, definitions, document, paragraph, paragraphs};
 use crate::sim::{Plan, Row, Summary};
-
-const STYLE: &str = include_str!("style.css");
 
 /// The page. Nothing in it is loaded from elsewhere.
 pub(super) fn page(
@@ -54,35 +52,6 @@ pub(super) fn page(
         ("reproduce", "Reproduce", reproduce(plan, rows)),
     ];
     document(&study.title, &headline(plan, summary), &sections)
-}
-
-/// A page of titled sections, (anchor, heading, content); empty ones are left
-/// out. `title` and `headline` are text.
-pub(in crate::report) fn document(
-    title: &str,
-    headline: &str,
-    sections: &[(&str, &str, String)],
-) -> String {
-    let title = escape(title);
-    let shown = || {
-        sections
-            .iter()
-            .filter(|(_, _, content)| !content.is_empty())
-    };
-    let links: String = shown()
-        .map(|(id, heading, _)| format!("<a href=\"#{id}\">{heading}</a>\n"))
-        .collect();
-    let body: String = shown()
-        .map(|(id, heading, content)| section(id, heading, content))
-        .collect();
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
-         <h1>{title}</h1>\n<p class=\"headline\">{}</p>\n<nav>\n{links}</nav>\n</header>\n\
-         <main>\n{body}</main>\n</body>\n</html>\n",
-        typeset(headline),
-    )
 }
 
 fn headline(plan: &Plan, summary: &Summary) -> String {

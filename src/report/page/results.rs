@@ -1,8 +1,8 @@
 //! What was found.
 
-use crate::plot::{Chart, Figure};
+use crate::plot::Chart;
+use crate::plot::html::{annotated, code, escape, panels, paragraph, table, typeset};
 use crate::report::format::{interval, percent, rounded, thousands, with_error};
-use crate::report::html::{annotated, code, escape, paragraph, table, typeset};
 use crate::report::starts::{SAME_MAXIMUM, StartRecord, start_records};
 use crate::report::wording::{
     accepted, claim_text, claim_theorem, claims, failed, failures, incompleteness,
@@ -263,22 +263,7 @@ fn series_tables(
 }
 
 fn figures(charts: &[Chart], caption: &str) -> String {
-    if charts.is_empty() {
-        return String::new();
-    }
-    // One image per panel, so that panels stack on a narrow screen.
-    let images: String = charts
-        .iter()
-        .map(|chart| {
-            Figure::single(chart.clone())
-                .with_panel_size(520, 500)
-                .svg()
-        })
-        .collect();
-    format!(
-        "<figure><div class=\"panels\">\n{images}\n</div>\n<figcaption>{}</figcaption></figure>\n",
-        typeset(caption)
-    )
+    panels(charts, (520, 500), caption)
 }
 
 /// Failures, local optima and boundary hits, also if there were none.

@@ -19,6 +19,7 @@
 //! and for what the hardware refuses.
 
 mod cpu;
+pub mod profiled;
 
 pub use cpu::Cpu;
 

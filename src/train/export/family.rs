@@ -197,7 +197,7 @@ impl Family {
             "rope_theta": ROTARY_BASE,
             "max_position_embeddings": architecture.length,
             "tie_word_embeddings": model.head == Head::Tied,
-            "num_experts_per_tok": method.active.last(),
+            "num_experts_per_tok": method.rule.k,
             "bos_token_id": null,
             "eos_token_id": null,
             "torch_dtype": "float32",

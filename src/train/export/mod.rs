@@ -10,8 +10,8 @@
 //! | [`Format::Of`] a [`Family`] | `config.json`, `model.safetensors`: theirs | Hugging Face transformers |
 //!
 //! With a vocabulary both get `vocabulary.json`, or the tokenizer with
-//! `tokenizer_config.json`. Numbers are f32. A model is written as it evaluates: with
-//! its last K, without noise, jitter and dropout.
+//! `tokenizer_config.json`. Numbers are f32. A model is written as it evaluates:
+//! without noise, jitter, dropout and training's capacity.
 //!
 //! | module | what is inside |
 //! |---|---|
@@ -26,10 +26,9 @@ pub mod plain;
 
 pub use family::Family;
 
-use crate::error::{Error, Result, parse_toml, read_text};
+use crate::error::{Error, Result};
 use crate::train::config::Run;
 use crate::train::data::Vocabulary;
-use crate::train::data::vocabulary::VOCABULARY;
 use crate::train::device::{Cpu, Device};
 use crate::train::export::array::Array;
 use crate::train::model::{Architecture, Spec, Tensors, Transformer};
@@ -38,7 +37,7 @@ use crate::train::run::checkpoint;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How a model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,32 +58,20 @@ pub struct Source {
     arrays: BTreeMap<String, Array>,
 }
 
-/// The file of a run that lies beside its model.
-pub const RUN: &str = "run.toml";
-
 impl Source {
-    /// The model of a folder with `weights.safetensors`; `run.toml` and
-    /// `vocabulary.json` lie beside it, or, for `checkpoints/step-N`, in the run's
-    /// folder.
+    /// The `weights.safetensors` of a checkpoint's folder; the run says what they are.
     ///
     /// # Errors
-    /// [`Error::File`]; [`Error::Input`] with the key or tensor at fault.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let path = beside(folder, RUN);
-        let text = read_text(&path)?;
-        let run: Run = parse_toml(&path, &text)?;
-        run.check().map_err(|e| e.located(&path, &text))?;
-        let path = beside(folder, VOCABULARY);
-        let vocabulary = Vocabulary::open(path.parent().unwrap_or(folder))?;
-        let architecture = Architecture::new(&run, vocabulary.size())?;
+    /// [`Error::File`]; [`Error::Input`] with the tensor at fault; as [`Run::check`].
+    pub fn open(folder: &Path, run: &Run, vocabulary: Vocabulary) -> Result<Self> {
+        let architecture = Architecture::new(run, vocabulary.size())?;
         let (device, specs) = (Cpu::<f32>::new(), architecture.specs());
         let path = folder.join("weights.safetensors");
         let tensors = checkpoint::read_tensors(&path, &device, &specs)?;
-        let arrays = arrays(&device, &specs, &tensors)?;
         Ok(Source {
-            architecture,
             vocabulary: Some(vocabulary),
-            arrays,
+            arrays: arrays(&device, &specs, &tensors)?,
+            architecture,
         })
     }
 
@@ -147,16 +134,6 @@ impl Source {
             write_json(&out.join("tokenizer_config.json"), &class)?;
         }
         Ok(family)
-    }
-}
-
-/// The file in this folder, or in the run's folder of a checkpoint.
-fn beside(folder: &Path, name: &str) -> PathBuf {
-    let own = folder.join(name);
-    let of_run = folder.ancestors().nth(2).map(|run| run.join(name));
-    match of_run {
-        Some(of_run) if !own.exists() && of_run.exists() => of_run,
-        _ => own,
     }
 }
 

@@ -46,7 +46,7 @@ pub fn config(architecture: &Architecture) -> Value {
         "hidden": experts.hidden,
         "shared": experts.shared,
         "router": method.kind,
-        "top_k": method.active.last(),
+        "top_k": method.rule.k,
         "combine": method.rule.combine,
         "scale": method.rule.scale,
     }));

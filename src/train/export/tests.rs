@@ -7,8 +7,9 @@ use crate::train::config::Model;
 use crate::train::model::reference_tests::{Case, Numbers, tensors};
 use crate::train::model::tests::{LENGTH, METHODS, VOCABULARY, parameters, run, text};
 use crate::train::model::{Batch, Observe, Phase};
-use crate::train::run::checkpoint::State;
+use crate::train::run::checkpoint::{self, State};
 use crate::train::run::trainer::Trainer;
+use std::path::PathBuf;
 
 type File = BTreeMap<String, Numbers>;
 
@@ -376,17 +377,12 @@ fn a_checkpoint_is_exported_from_its_folder_with_its_tokenizer() {
     let run = run("smoe", "", THEIRS);
     let trainer = Trainer::new(run.clone(), Cpu::<f32>::new(), VOCABULARY).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let checkpoints = folder.path().join("checkpoints");
     let state = State::of(&trainer, "text", 0.0, None);
-    checkpoint::save(&checkpoints, &trainer, &state, 1).unwrap();
-    let checkpoint = checkpoint::list(&checkpoints).unwrap().pop().unwrap().1;
-    let refusal = Source::open(&checkpoint).unwrap_err().to_string();
-    assert!(refusal.contains("run.toml: cannot read"), "{refusal}");
-    std::fs::write(folder.path().join(RUN), toml::to_string(&run).unwrap()).unwrap();
+    let best = folder.path().join("best");
+    checkpoint::save_weights(&best, &trainer, &state).unwrap();
     let vocabulary = Vocabulary::from_tokenizer_json(Path::new("t"), TOKENIZER.into()).unwrap();
     assert_eq!(vocabulary.size(), VOCABULARY);
-    vocabulary.save(folder.path()).unwrap();
-    let source = Source::open(&checkpoint).unwrap();
+    let source = Source::open(&best, &run, vocabulary.clone()).unwrap();
     let direct = Source::of(&trainer.device, &trainer.transformer, Some(vocabulary)).unwrap();
     assert_eq!(source.architecture(), direct.architecture());
     assert_eq!(source.arrays, direct.arrays);
@@ -396,10 +392,12 @@ fn a_checkpoint_is_exported_from_its_folder_with_its_tokenizer() {
     let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     assert_eq!(text("tokenizer.json"), TOKENIZER);
     assert!(text("tokenizer_config.json").contains("PreTrainedTokenizerFast"));
-    // The folder of a model that has everything in one place.
-    let name = "weights.safetensors";
-    std::fs::copy(checkpoint.join(name), folder.path().join(name)).unwrap();
-    assert_eq!(Source::open(folder.path()).unwrap().arrays, direct.arrays);
+    let other = Source::open(&best, &run, Vocabulary::Bytes).unwrap_err();
+    let message = other.to_string();
+    assert!(
+        message.contains("embedding.weight") && message.contains("(256, 6)"),
+        "{message}"
+    );
 }
 
 /// Writes a model of a run with drawn weights, its tokens and the logits that it has
@@ -424,7 +422,7 @@ fn leave(folder: &Path, run: &Run, format: Format) -> Option<Family> {
     let batch = Batch::new(&device, &ids, &targets, LENGTH).unwrap();
     let mut tape = transformer.tape(&device, 4, LENGTH).unwrap();
     let phase = Phase::Evaluation {
-        active: transformer.architecture().method.active.last(),
+        active: transformer.architecture().method.rule.k,
         observe: Observe::Loss,
     };
     transformer

@@ -279,9 +279,9 @@ impl<D: Device> Tape<D> {
         &self.logits
     }
 
-    /// What the sparse layers did, in order.
-    pub fn sparse_layers(&self) -> impl Iterator<Item = &SparseTape<D>> {
-        self.feed_forward.iter().filter_map(|t| t.sparse.as_ref())
+    /// Sequences, and tokens of each.
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.shape.sequences, self.shape.length]
     }
 }
 
@@ -455,9 +455,7 @@ impl<D: Device> Transformer<D> {
             &mut tape.moments,
         )?;
         match plan.head {
-            Some(head) => {
-                device.linear(&tape.normed, parameters.get(head), None, &mut tape.logits)
-            }
+            Some(head) => device.linear(&tape.normed, parameters.get(head), None, &mut tape.logits),
             None => {
                 let table = parameters.get(plan.embedding);
                 device.unembed(&tape.normed, table, &mut tape.logits)
@@ -482,6 +480,20 @@ impl<D: Device> Transformer<D> {
             }
         }
         Ok(())
+    }
+
+    /// What the sparse layers did in the last forward pass: number of the layer, its
+    /// experts' first matrices, and its part of the tape.
+    pub fn sparse_layers<'a>(
+        &'a self,
+        tape: &'a Tape<D>,
+    ) -> impl Iterator<Item = (usize, &'a TensorOf<D>, &'a SparseTape<D>)> {
+        let layers = self.plan.blocks.iter().zip(&tape.feed_forward).enumerate();
+        layers.filter_map(|(number, (block, tape))| {
+            let sparse = block.feed_forward.sparse.as_ref()?;
+            let up = self.parameters.get(sparse.experts.up);
+            Some((number, up, tape.sparse.as_ref()?))
+        })
     }
 
     /// Moves the biases of choices towards balance, if the method has any.
@@ -564,7 +576,13 @@ impl<D: Device> Transformer<D> {
         match plan.head {
             Some(head) => {
                 let gradient = Some((gradients.get_mut(head), None));
-                device.linear_backward(normed, parameters.get(head), logits, Some(part), gradient)?;
+                device.linear_backward(
+                    normed,
+                    parameters.get(head),
+                    logits,
+                    Some(part),
+                    gradient,
+                )?;
             }
             None => {
                 let table = parameters.get(plan.embedding);

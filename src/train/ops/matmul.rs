@@ -5,6 +5,7 @@
 //! crate on one thread, so neither the number of threads nor the other products of
 //! a group change a bit.
 
+use crate::train::ops::meter;
 use crate::train::ops::real::Real;
 use rayon::prelude::*;
 
@@ -176,27 +177,29 @@ impl<T: Real> Tiles<T> {
                 }
                 return;
             }
-            gemm::gemm(
-                rows,
-                columns,
-                self.depth,
-                result,
-                self.result_strides[1] as isize,
-                self.result_strides[0] as isize,
-                self.into == Into::Added,
-                self.left.add(from[0] * self.left_strides[0]),
-                self.left_strides[1] as isize,
-                self.left_strides[0] as isize,
-                self.right.add(from[1] * self.right_strides[1]),
-                self.right_strides[1] as isize,
-                self.right_strides[0] as isize,
-                T::ONE,
-                T::ONE,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+            meter::product(2 * rows * columns * self.depth, || {
+                gemm::gemm(
+                    rows,
+                    columns,
+                    self.depth,
+                    result,
+                    self.result_strides[1] as isize,
+                    self.result_strides[0] as isize,
+                    self.into == Into::Added,
+                    self.left.add(from[0] * self.left_strides[0]),
+                    self.left_strides[1] as isize,
+                    self.left_strides[0] as isize,
+                    self.right.add(from[1] * self.right_strides[1]),
+                    self.right_strides[1] as isize,
+                    self.right_strides[0] as isize,
+                    T::ONE,
+                    T::ONE,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                );
+            });
         }
     }
 }

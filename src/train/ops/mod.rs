@@ -10,6 +10,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod linear;
 pub mod matmul;
+pub mod meter;
 pub mod norm;
 pub mod real;
 pub mod rotary;

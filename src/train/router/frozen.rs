@@ -58,11 +58,6 @@ impl ActiveExperts {
         Ok(ActiveExperts { first, last, curve })
     }
 
-    /// K at the last step, and of the model that training leaves.
-    pub fn last(&self) -> usize {
-        self.last
-    }
-
     /// K at `step` (from 0) of `steps`, to the nearest whole number; s = step / (steps - 1).
     pub fn at(&self, step: u64, steps: u64) -> usize {
         let s = step as f64 / (steps.max(2) - 1) as f64;

@@ -12,7 +12,9 @@ use crate::error::{Error, Result, read_text};
 use crate::train::config::Run;
 use crate::train::device::Device;
 use crate::train::model::{Spec, Tensors};
+use crate::train::moe::Assignment;
 use crate::train::ops::real::Real;
+use crate::train::run::evaluate::Choice;
 use crate::train::run::trainer::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -106,7 +108,8 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Writes a checkpoint and removes all but the latest `keep`.
+/// Writes a checkpoint and removes all but the latest `keep`. `choices` are those of
+/// the latest statistics.
 ///
 /// # Errors
 /// [`Error::File`]; what the device refuses.
@@ -114,6 +117,7 @@ pub fn save<D: Device>(
     folder: &Path,
     trainer: &Trainer<D>,
     state: &State,
+    choices: &[Choice<D>],
     keep: usize,
 ) -> Result<()> {
     let target = folder.join(format!("step-{:08}", state.step));
@@ -126,14 +130,72 @@ pub fn save<D: Device>(
             let path = part.join(format!("{name}.safetensors"));
             write_tensors(&path, &trainer.device, specs, tensors)?;
         }
-        let text = serde_json::to_string_pretty(state).expect("a state is plain data");
-        write(&part.join("state.json"), text.as_bytes())
+        write_json(&part.join(CHOICES), &kept(choices))?;
+        write_json(&part.join("state.json"), state)
     })?;
     let all = list(folder)?;
     for (_, old) in &all[..all.len().saturating_sub(keep)] {
         std::fs::remove_dir_all(old).map_err(|e| Error::file(old, "remove", &e))?;
     }
     Ok(())
+}
+
+/// Writes the weights alone, with the state they belong to.
+///
+/// # Errors
+/// [`Error::File`]; what the device refuses.
+pub fn save_weights<D: Device>(target: &Path, trainer: &Trainer<D>, state: &State) -> Result<()> {
+    replace(target, |part| {
+        let path = part.join("weights.safetensors");
+        let (specs, values) = (trainer.transformer.specs(), &trainer.transformer.parameters);
+        write_tensors(&path, &trainer.device, specs, values)?;
+        write_json(&part.join("state.json"), state)
+    })
+}
+
+/// The choices of the latest statistics, kept so that a resumed run's next ones see
+/// the same change.
+const CHOICES: &str = "choices.json";
+
+/// A choice without its weights.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    offsets: Vec<u32>,
+    experts: Vec<u32>,
+    expert_count: usize,
+}
+
+fn kept<T: Real>(choices: &[Assignment<T>]) -> Vec<Kept> {
+    let of = |choice: &Assignment<T>| {
+        let ends = (0..choice.tokens()).map(|token| choice.pairs_of(token).end as u32);
+        Kept {
+            offsets: [0].into_iter().chain(ends).collect(),
+            experts: choice.experts().to_vec(),
+            expert_count: choice.expert_count(),
+        }
+    };
+    choices.iter().map(of).collect()
+}
+
+/// The choices of a checkpoint, with weights of 0; none if there were none.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Input`].
+pub fn load_choices<T: Real>(folder: &Path) -> Result<Option<Vec<Assignment<T>>>> {
+    let path = folder.join(CHOICES);
+    let all: Vec<Kept> = serde_json::from_str(&read_text(&path)?)
+        .map_err(|e| Error::input(&path, "", e.to_string()))?;
+    let of = |kept: Kept| {
+        let weights = vec![T::ZERO; kept.experts.len()];
+        Assignment::new(kept.offsets, kept.experts, weights, kept.expert_count)
+    };
+    let choices: Vec<_> = all.into_iter().map(of).collect::<Result<_>>()?;
+    Ok((!choices.is_empty()).then_some(choices))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).expect("it is plain data");
+    write(path, text.as_bytes())
 }
 
 /// Fills a folder under another name, then puts it into its place.
@@ -175,7 +237,8 @@ pub fn load<D: Device>(folder: &Path, trainer: &mut Trainer<D>, data: &str) -> R
         let message = format!("is format {}, this program reads {FORMAT}", state.format);
         return Err(Error::input(&path, "format", message));
     }
-    let other = "the checkpoint is of a run with other settings: use another name, or remove its folder";
+    let other =
+        "the checkpoint is of a run with other settings: use another name, or remove its folder";
     same("run", &state.run, &now.run, other)?;
     let other = "the checkpoint is of another text: use another name, or remove its folder";
     same("data", &state.data, &now.data, other)?;

@@ -74,7 +74,7 @@ fn a_run_that_goes_on_from_a_checkpoint_is_the_run_to_the_bit() {
         (0..3).for_each(|_| drop(step(&mut first)));
         let folder = tempfile::tempdir().unwrap();
         let state = State::of(&first, "text", 1.5, Some(2.0));
-        checkpoint::save(folder.path(), &first, &state, 2).unwrap();
+        checkpoint::save(folder.path(), &first, &state, &[], 2).unwrap();
         let (at, path) = checkpoint::list(folder.path()).unwrap().pop().unwrap();
         assert_eq!(at, 3);
         let mut second = trainer::<f32>(&run);
@@ -91,7 +91,7 @@ fn a_checkpoint_of_another_run_or_text_is_refused_in_one_line() {
     let run_a = run("smoe", "", "");
     let folder = tempfile::tempdir().unwrap();
     let a = trainer::<f32>(&run_a);
-    checkpoint::save(folder.path(), &a, &State::of(&a, "text", 0.0, None), 1).unwrap();
+    checkpoint::save(folder.path(), &a, &State::of(&a, "text", 0.0, None), &[], 1).unwrap();
     let path = checkpoint::list(folder.path()).unwrap().pop().unwrap().1;
     let refusal = |run: &Run, data: &str| {
         let error = checkpoint::load(&path, &mut trainer::<f32>(run), data).unwrap_err();
@@ -117,7 +117,7 @@ fn only_the_latest_checkpoints_are_kept() {
     for _ in 0..4 {
         step(&mut trainer);
         let state = State::of(&trainer, "text", 0.0, None);
-        checkpoint::save(folder.path(), &trainer, &state, 2).unwrap();
+        checkpoint::save(folder.path(), &trainer, &state, &[], 2).unwrap();
     }
     let kept: Vec<u64> = checkpoint::list(folder.path())
         .unwrap()

@@ -1,7 +1,57 @@
-//! Small pieces of HTML.
+//! Pieces of self-contained HTML pages: nothing in them is loaded from elsewhere.
+
+use super::chart::Chart;
+use super::figure::Figure;
+
+const STYLE: &str = include_str!("page.css");
+
+/// A page of titled sections, (anchor, heading, content); empty ones are left
+/// out. `title` and `headline` are text.
+pub fn document(title: &str, headline: &str, sections: &[(&str, &str, String)]) -> String {
+    let title = escape(title);
+    let shown = || {
+        sections
+            .iter()
+            .filter(|(_, _, content)| !content.is_empty())
+    };
+    let links: String = shown()
+        .map(|(id, heading, _)| format!("<a href=\"#{id}\">{heading}</a>\n"))
+        .collect();
+    let body: String = shown()
+        .map(|(id, heading, content)| section(id, heading, content))
+        .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
+         <h1>{title}</h1>\n<p class=\"headline\">{}</p>\n<nav>\n{links}</nav>\n</header>\n\
+         <main>\n{body}</main>\n</body>\n</html>\n",
+        typeset(headline),
+    )
+}
+
+/// Charts with one caption; one image per chart, so that they stack on a narrow
+/// screen. Nothing for no charts.
+pub fn panels(charts: &[Chart], size: (u32, u32), caption: &str) -> String {
+    if charts.is_empty() {
+        return String::new();
+    }
+    let images: String = charts
+        .iter()
+        .map(|chart| {
+            Figure::single(chart.clone())
+                .with_panel_size(size.0, size.1)
+                .svg()
+        })
+        .collect();
+    format!(
+        "<figure><div class=\"panels\">\n{images}\n</div>\n<figcaption>{}</figcaption></figure>\n",
+        typeset(caption)
+    )
+}
 
 /// Text made safe for an element or a quoted attribute.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -11,7 +61,7 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Text set for reading: escaped, no line break inside "95 %" and "n = 10", and
 /// the exponents of `n^(1/2)` and `10^4` raised.
-pub(super) fn typeset(text: &str) -> String {
+pub fn typeset(text: &str) -> String {
     let mut safe = escape(text)
         .replace(" %", "\u{a0}%")
         .replace("log n", "log\u{a0}n");
@@ -42,12 +92,12 @@ fn exponent(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A section with a heading that links can point at.
-pub(super) fn section(id: &str, heading: &str, content: &str) -> String {
+pub fn section(id: &str, heading: &str, content: &str) -> String {
     format!("<section id=\"{id}\">\n<h2>{heading}</h2>\n{content}</section>\n")
 }
 
 /// Paragraphs: blank lines in `text` separate them.
-pub(super) fn paragraphs(text: &str) -> String {
+pub fn paragraphs(text: &str) -> String {
     text.split("\n\n")
         .map(str::trim)
         .filter(|part| !part.is_empty())
@@ -56,12 +106,12 @@ pub(super) fn paragraphs(text: &str) -> String {
 }
 
 /// One paragraph of escaped text.
-pub(super) fn paragraph(text: &str) -> String {
+pub fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", typeset(text))
 }
 
 /// Terms with their descriptions, both as text.
-pub(super) fn definitions(pairs: &[(String, String)]) -> String {
+pub fn definitions(pairs: &[(String, String)]) -> String {
     let pair = |(term, text): &(String, String)| {
         format!("<dt>{}</dt><dd>{}</dd>\n", typeset(term), typeset(text))
     };
@@ -72,7 +122,7 @@ pub(super) fn definitions(pairs: &[(String, String)]) -> String {
 }
 
 /// A list of text.
-pub(super) fn list(items: &[String]) -> String {
+pub fn list(items: &[String]) -> String {
     let item = |text: &String| format!("<li>{}</li>\n", typeset(text));
     format!(
         "<ul>\n{}</ul>\n",
@@ -81,12 +131,12 @@ pub(super) fn list(items: &[String]) -> String {
 }
 
 /// Preformatted text.
-pub(super) fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     format!("<pre><code>{}</code></pre>\n", escape(text))
 }
 
 /// Content that a click unfolds.
-pub(super) fn details(heading: &str, content: &str) -> String {
+pub fn details(heading: &str, content: &str) -> String {
     format!(
         "<details><summary>{}</summary>\n{content}</details>\n",
         typeset(heading)
@@ -96,12 +146,7 @@ pub(super) fn details(heading: &str, content: &str) -> String {
 /// A table whose cells are HTML already; it scrolls sideways where it is wider
 /// than the page. Headings are text. The first `words` columns hold words, the
 /// others numbers.
-pub(super) fn table(
-    caption: &str,
-    words: usize,
-    headings: &[String],
-    rows: &[Vec<String>],
-) -> String {
+pub fn table(caption: &str, words: usize, headings: &[String], rows: &[Vec<String>]) -> String {
     let class = |k: usize| if k < words { " class=\"words\"" } else { "" };
     let heading: String = headings
         .iter()
@@ -127,7 +172,7 @@ pub(super) fn table(
 }
 
 /// A number with what belongs to it in smaller type: beside and below it.
-pub(super) fn annotated(main: &str, beside: &str, below: &str) -> String {
+pub fn annotated(main: &str, beside: &str, below: &str) -> String {
     format!(
         "{} <small>{}</small><small class=\"below\">{}</small>",
         typeset(main),
