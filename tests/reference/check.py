@@ -3,9 +3,10 @@
     python check.py                     makes all cases anew and compares them with cases/
     python check.py --exported FOLDER   also loads what the trainer exported
 
-FOLDER is what `SMOE_EXPORT_FOLDER=FOLDER cargo test export` leaves: models with their batch.safetensors
-and expected.safetensors (logits at evaluation) in plain/, mixtral/, qwen2_moe/ and glm4_moe/. Those in
-plain/ are computed by model.py, the others by transformers. Fails with everything that is wrong.
+FOLDER is what `SMOE_EXPORT_FOLDER=FOLDER cargo test --lib train::export` leaves: models with their
+batch.safetensors and expected.safetensors (logits at evaluation) in plain/, mixtral/, qwen2_moe/ and
+glm4_moe/. Those in plain/ are computed by model.py, the others by transformers. Fails with everything
+that is wrong.
 """
 
 import argparse

@@ -223,7 +223,7 @@ fn what_a_family_has_not_is_refused_in_one_line_with_its_key() {
         ("smoe", "", swiglu.into(), Mixtral, "model.norm"),
         ("smoe", "", rms.into(), Qwen2Moe, "model.activation"),
         (
-            "smoe",
+            "sigma-moe",
             "",
             format!("{THEIRS}bias = \"everywhere\""),
             Glm4Moe,
