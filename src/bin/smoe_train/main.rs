@@ -7,6 +7,7 @@ mod model;
 mod output;
 mod text;
 mod training;
+mod write;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -32,6 +33,8 @@ fn dispatch(arguments: Arguments) -> Result<bool> {
         Command::Run(run) => training::run(&run),
         Command::Data(data) => text::prepare(&data),
         Command::Evaluate(evaluate) => model::evaluate(&evaluate),
+        Command::Export(export) => write::export(&export),
+        Command::Generate(generate) => write::continuation(&generate),
         Command::Page { run } => model::page(&run),
         Command::Compare { runs, out } => model::compare(&runs, &out),
     }
