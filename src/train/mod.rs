@@ -9,6 +9,8 @@
 //! | [`moe`] | tokens to their experts and back: one sort, contiguous segments |
 //! | [`router`] | which experts, which weights, which extra losses |
 //! | [`device`] | the contract between a model and the hardware it runs on |
+//! | [`export`] | models for other programs |
+//! | [`generate`] | text from a model |
 //! | [`statistics`] | what routers do, measured |
 //! | [`log`] | rows of a run, for programs and for TensorBoard |
 //! | [`page`] | a run, or several compared, as figures and one page |
@@ -24,6 +26,8 @@ pub mod config;
 pub mod cost;
 pub mod data;
 pub mod device;
+pub mod export;
+pub mod generate;
 pub mod log;
 pub mod model;
 pub mod moe;

@@ -30,12 +30,12 @@ capacity, a router of its own (not competition, which judges by experts). Heads 
 | combine | top-k-softmax, softmax-top-k-renormalised | these, and softmax-top-k | sigmoid-top-k-renormalised |
 | scale | 1 | 1 | any |
 | groups, selection bias | no | no | yes; groups of at least 2 experts |
-| shared experts | none | any number | 1 or more |
+| shared experts | none | any number | any number |
 | layers | all sparse | any layout | sparse, after any number of dense ones |
 
 A Qwen2-MoE gates its shared expert by a sigmoid: with a gate of weight 0 the gate is 1/2, so that
-down-projections are written twice as large. It always has a shared expert; a model without gets one of
-zeros. Smaller scales than 1 would fold into down-projections alike.
+down-projections are written twice as large. It and GLM-4-MoE always have a shared expert; a model without
+gets one of zeros. Smaller scales than 1 would fold into down-projections alike.
 Not OLMoE, for all its softmax-top-k: it normalises queries and keys, and no weights undo that.
 Qwen3-MoE does too. Elsewhere nothing stands for cosine, noisy (evaluated without noise it is smoe)
 or unified scores.
@@ -62,8 +62,8 @@ def family(config):
     if config["router"] in ("competition", "xmoe", "perturbed-cosine") or config["capacity_factor"]:
         sys.exit("a router that no model of theirs has")
     if config["combine"] == "sigmoid-top-k-renormalised":
-        if config["layout"] != sorted(config["layout"]) or not config["shared"]:
-            sys.exit("sigmoid scores need a shared expert, and dense layers before all sparse ones")
+        if config["layout"] != sorted(config["layout"]):
+            sys.exit("sigmoid scores need dense layers before all sparse ones")
         return "glm4_moe"
     if config["scale"] != 1 or config["groups"] > 1 or config["combine"] not in (
         "top-k-softmax",
@@ -118,7 +118,7 @@ def description(config, kind):
     return shared | {
         "architectures": ["Glm4MoeForCausalLM"],
         "n_routed_experts": config["experts"],
-        "n_shared_experts": config["shared"],
+        "n_shared_experts": max(config["shared"], 1),
         "n_group": config["groups"],
         "topk_group": config["kept_groups"],
         "norm_topk_prob": True,

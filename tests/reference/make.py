@@ -323,6 +323,8 @@ def feed_forward_shapes(config, count, hidden):
 
 def router_shapes(config):
     width, experts = config["width"], config["experts"]
+    if config["router"] == "competition":
+        return
     if config["router"] in ("xmoe", "perturbed-cosine"):
         yield "projection.weight", (width, config["cosine_width"])
         yield "embeddings", (experts, config["cosine_width"])

@@ -17,24 +17,28 @@ from transformers import AutoModelForCausalLM
 import compare
 
 
+def logits(folder):
+    """Of transformers, for the batch in the folder; ValueError unless it takes every tensor."""
+    # The other implementations of experts need widths of whole 16 bytes.
+    network, loading = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, experts_implementation="eager", output_loading_info=True
+    )
+    for fault in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if loading[fault]:
+            raise ValueError(f"{fault}: {sorted(loading[fault])}")
+    ids = load_file(folder / "batch.safetensors")["ids"]
+    with torch.no_grad():
+        return network.eval()(input_ids=ids, use_cache=False).logits
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--tolerance", type=float, default=1e-5)
     options = arguments.parse_args()
-    # The other implementations of experts need widths of whole 16 bytes.
-    network, loading = AutoModelForCausalLM.from_pretrained(
-        options.folder, dtype=torch.float32, experts_implementation="eager", output_loading_info=True
-    )
-    for fault in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        if loading[fault]:
-            sys.exit(f"{fault}: {sorted(loading[fault])}")
-    batch = load_file(options.folder / "batch.safetensors")
-    with torch.no_grad():
-        logits = network.eval()(input_ids=batch["ids"], use_cache=False).logits
     expected = load_file(options.folder / "expected.safetensors")["logits"]
-    value = compare.difference(logits, expected)
-    print(f"{value:9.2e}  logits of {options.folder.name} in {type(network).__name__}")
+    value = compare.difference(logits(options.folder), expected)
+    print(f"{value:9.2e}  logits of {options.folder.name}")
     return int(value > options.tolerance)
 
 

@@ -5,7 +5,7 @@ A folder holds
     config.json           the keys below, flat
     weights.safetensors   parameters by name
     batch.safetensors     ids, targets [sequences, length] (int64; target -1: not counted);
-                          noise.layers.{l} [tokens, experts] (float64) for the noisy router
+                          noise.layers.{l} [tokens, experts] (float64) for the noisy router in training
     expected.safetensors  logits [tokens, vocabulary]; loss.NAME, each a single number;
                           gradient.NAME of every parameter that has one
 
@@ -53,6 +53,7 @@ their coefficients, summed over layers; absent where none applies), and loss.tot
 
 What is a constant for autograd: the choice of experts; f of balance losses; the target of the
 distillation; the weights of a frozen router (smoe-dropout) and the selection bias (router.bias).
+A competition at every step (router competition) has no router.
 Scores carry gradients into the layer's input. Balance and z-loss are of the scores that choose:
 for the noisy router those with noise. Dropped pairs count in f.
 """
@@ -222,8 +223,10 @@ class Choice:
 
 def sparse(config, layer, x, step):
     outputs = every_expert(config, layer.within("experts."), x, config["experts"])
-    scores = router_scores(config, layer.within("router."), x, step)
-    routed = route(config, scores, layer.get("router.bias"))
+    scores = routed = None
+    if config["router"] != "competition":
+        scores = router_scores(config, layer.within("router."), x, step)
+        routed = route(config, scores, layer.get("router.bias"))
     losses = {}
     if step.competes:
         responses = respond(config["response"], outputs)
@@ -232,7 +235,7 @@ def sparse(config, layer, x, step):
         losses |= competition_losses(config, scores, responses, outputs, routed, winners, step)
     else:
         decisive = routed
-    if not step.competes or config["router_losses"] == "all-steps":
+    if routed and (not step.competes or config["router_losses"] == "all-steps"):
         losses |= router_losses(config, scores, routed, step)
     kept = within_capacity(config, decisive)
     y = torch.einsum("te,ted->td", decisive.weights * kept, outputs)
@@ -250,7 +253,7 @@ def router_scores(config, scope, x, step):
             u = u / (u.norm(dim=-1, keepdim=True) + theta)
         return u @ v.T / config["cosine_temperature"]
     scores = x @ scope["weight"]
-    if config["router"] == "noisy":
+    if config["router"] == "noisy" and step.noise is not None:
         scores = scores + step.noise.to(x) * functional.softplus(x @ scope["noise.weight"])
     return scores
 
@@ -260,11 +263,12 @@ def route(config, scores, bias):
         share = config["unified_share"]
         experts = scores.shape[-1]
         scores = (1 - share) * scores.softmax(-1) + share * scores.sigmoid() * 2 / experts
-    wanted = scores
+    # Alone, sigmoids would only add ties where they saturate.
+    adds = bias is not None or config["groups"] > 1
+    wanted = scores.sigmoid() if adds and config["combine"] == "sigmoid-top-k-renormalised" else scores
     if bias is not None:
-        wanted = scores.sigmoid() + bias
+        wanted = wanted + bias
     if config["groups"] > 1:
-        wanted = scores.sigmoid() if bias is None else wanted
         wanted = within_groups(wanted, config["groups"], config["kept_groups"])
     choice = choose(wanted, config["top_k"], config["combine"], scores)
     return Choice(choice.chosen, choice.weights * config["scale"], choice.best)
@@ -357,9 +361,10 @@ def balance(kind, scope, probabilities, choice, step):
 
 def balance_of_group(kind, probabilities, chosen, best):
     tokens, experts = probabilities.shape
-    pairs = chosen.sum()
+    # A quotient of whole numbers would be single precision.
+    pairs = chosen.sum().to(probabilities)
     of_all = chosen.sum(0) / pairs
-    of_first = functional.one_hot(best, experts).sum(0) / tokens
+    of_first = functional.one_hot(best, experts).sum(0).to(probabilities) / tokens
     mean = probabilities.mean(0)
     match kind:
         case "switch":
@@ -393,7 +398,7 @@ def respond(response, outputs):
 
 def competition_losses(config, scores, responses, outputs, routed, winners, step):
     losses = {}
-    if config["coefficient"]:
+    if config["coefficient"] and routed:
         losses["distillation"] = distil(config, scores, responses, routed, winners, step)
     if config["diversity"]:
         losses["diversity"] = diversity(config, outputs, winners, step)

@@ -25,6 +25,10 @@ pub enum Command {
     /// Measure a trained model: nats, bits per byte, perplexity
     #[command(name = "eval")]
     Evaluate(Evaluate),
+    /// Write a trained model for other programs
+    Export(Export),
+    /// Let a trained model go on with a text
+    Generate(Generate),
     /// Write a run's figures and page again
     Page {
         /// The run's folder
@@ -96,6 +100,63 @@ pub struct Evaluate {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Export {
+    /// The run's folder
+    pub run: PathBuf,
+    /// Folder to write
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Whose model it becomes; the first that can stand for it if absent
+    #[arg(long = "as", value_enum)]
+    pub family: Option<Family>,
+    /// Which weights
+    #[command(flatten)]
+    pub weights: Weights,
+}
+
+/// Whose model an exported one becomes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Family {
+    /// Our own names, read by tests/reference/model.py
+    Plain,
+    /// Hugging Face transformers: Mixtral
+    Mixtral,
+    /// Hugging Face transformers: Qwen2-MoE
+    #[value(name = "qwen2-moe")]
+    Qwen2Moe,
+    /// Hugging Face transformers: GLM-4-MoE
+    #[value(name = "glm4-moe")]
+    Glm4Moe,
+}
+
+#[derive(Args, Debug)]
+pub struct Generate {
+    /// The run's folder
+    pub run: PathBuf,
+    /// The text's beginning
+    #[arg(long, default_value = "\n")]
+    pub prompt: String,
+    /// Tokens to write
+    #[arg(long, default_value_t = 200)]
+    pub tokens: usize,
+    /// Divides logits; 0 for the likeliest token always
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Draw from this many likeliest tokens
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Draw from the likeliest tokens of this share of probability
+    #[arg(long)]
+    pub top_p: Option<f64>,
+    /// Equal seeds write equal texts
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Which weights
+    #[command(flatten)]
+    pub weights: Weights,
 }
 
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ mod output;
 mod profile;
 mod text;
 mod training;
+mod write;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -33,6 +34,8 @@ fn dispatch(arguments: Arguments) -> Result<bool> {
         Command::Run(run) => training::run(&run),
         Command::Data(data) => text::prepare(&data),
         Command::Evaluate(evaluate) => model::evaluate(&evaluate),
+        Command::Export(export) => write::export(&export),
+        Command::Generate(generate) => write::continuation(&generate),
         Command::Page { run } => model::page(&run),
         Command::Compare { runs, out } => model::compare(&runs, &out),
     }

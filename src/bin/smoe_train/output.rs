@@ -9,8 +9,13 @@ use std::num::NonZeroUsize;
 
 /// Writes to standard output; that its reader went away is no error.
 pub fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// [`print`] of what need not be UTF-8.
+pub fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
 /// Sets the number of threads.

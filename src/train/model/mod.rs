@@ -31,6 +31,6 @@ pub use parameters::{Role, Spec, Tensors};
 pub use transformer::{Batch, Counted, Losses, Observe, Phase, Share, Tape, Training, Transformer};
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod reference_tests;
 #[cfg(test)]
-mod reference_tests;
+pub(crate) mod tests;

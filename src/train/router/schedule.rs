@@ -57,6 +57,18 @@ impl Table {
         }
     }
 
+    /// Of one step at which these layers compete.
+    #[cfg(test)]
+    pub(crate) fn of_one_step(competing: &[bool]) -> Self {
+        let mut table = Table::empty(competing.len(), 1);
+        let layers = competing
+            .iter()
+            .enumerate()
+            .filter(|(_, competes)| **competes);
+        layers.for_each(|(layer, _)| table.set(layer, 0));
+        table
+    }
+
     fn set(&mut self, layer: usize, step: u64) {
         self.bits[layer * self.words + (step / 64) as usize] |= 1 << (step % 64);
     }
