@@ -8,10 +8,10 @@
 //! winners forth and back as on any step: per token E forward passes of one expert
 //! more. Published code computes losers' backward passes too.
 
-use crate::train::config::{FeedForward, Run, Scores};
 use crate::train::config::competition::Learners;
-use crate::train::model::{Architecture, Role, Spec};
 use crate::train::config::router::Kind;
+use crate::train::config::{FeedForward, Run, Scores};
+use crate::train::model::{Architecture, Role, Spec};
 use serde::Serialize;
 
 /// The costs of a model.
@@ -69,7 +69,8 @@ impl Cost {
                 product(width, inner) + product(inner, experts.count as f64)
             }
         };
-        let (mut forward, mut experts_forward) = (product(width, architecture.vocabulary as f64), 0.0);
+        let (mut forward, mut experts_forward) =
+            (product(width, architecture.vocabulary as f64), 0.0);
         for layer in 0..model.layers {
             forward += product(width, 4.0 * width) + 2.0 * (length + 1.0) * width;
             match architecture.feed_forward(layer) {
@@ -172,7 +173,10 @@ mod tests {
         assert_eq!(cost.competition, (2 * 4 * 2 * expert) as f64);
         assert_eq!(cost.step(10, 2, 0), 30.0 * cost.forward);
         let more = cost.step(10, 4, 1) - 30.0 * cost.forward;
-        assert_eq!(more, 30.0 * (2 * 2 * 2 * expert) as f64 + 5.0 * cost.competition);
+        assert_eq!(
+            more,
+            30.0 * (2 * 2 * 2 * expert) as f64 + 5.0 * cost.competition
+        );
     }
 
     #[test]

@@ -9,8 +9,11 @@ A case takes the first seed for which a change of all weights by 1e-5 changes no
 """
 
 import argparse
+import hashlib
 import itertools
 import json
+import math
+import struct
 import sys
 from pathlib import Path
 
@@ -21,6 +24,10 @@ import compare
 import model
 
 SEQUENCES, LENGTH = 2, 8
+
+# The noise is what the crate draws for this seed and this step, from its stream named
+# "layers.{l}" for the purpose of this number; key and numbers as src/rng.rs describes them.
+NOISE_SEED, NOISE_STEP, NOISE_PURPOSE = 1, 0, 9
 
 BASE = {
     "vocabulary": 11,
@@ -348,8 +355,38 @@ def draw(config, uncounted, seed):
     batch = {"ids": ids[:, :-1].contiguous(), "targets": targets}
     if config["router"] == "noisy":
         for layer in range(config["layers"]):
-            batch[f"noise.layers.{layer}"] = normal(SEQUENCES * LENGTH, config["experts"])
+            batch[f"noise.layers.{layer}"] = noise(layer, SEQUENCES * LENGTH, config["experts"])
     return parameters, batch
+
+
+def philox(counter, key):
+    """Philox4x32 of ten rounds (Salmon, Moraes, Dror, Shaw 2011)."""
+    low = 0xFFFFFFFF
+    for _ in range(10):
+        first, second = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+        counter = [
+            (second >> 32) ^ counter[1] ^ key[0],
+            second & low,
+            (first >> 32) ^ counter[3] ^ key[1],
+            first & low,
+        ]
+        key = [(key[0] + 0x9E3779B9) & low, (key[1] + 0xBB67AE85) & low]
+    return counter
+
+
+def noise(layer, tokens, experts):
+    """Standard normals of (token, expert) by the cosine branch of Box and Muller."""
+    name = f"layers.{layer}".encode()
+    words = struct.pack("<QQ", NOISE_SEED, len(name)), name, struct.pack("<QQ", NOISE_STEP, NOISE_PURPOSE)
+    key = struct.unpack("<2I", hashlib.sha256(b"".join(words)).digest()[:8])
+
+    def normal(token, expert):
+        a, b, c, d = philox([token, 0, expert, 0], key)
+        u, v = (((((high << 32) | low) >> 11) + 0.5) * 2.0**-53 for low, high in [(a, b), (c, d)])
+        return math.sqrt(-2 * math.log(u)) * math.cos(math.tau * v)
+
+    rows = [[normal(token, expert) for expert in range(experts)] for token in range(tokens)]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def is_steady(folder, parameters, expected):

@@ -5,7 +5,7 @@ A folder holds
     config.json           the keys below, flat
     weights.safetensors   parameters by name
     batch.safetensors     ids, targets [sequences, length] (int64; target -1: not counted);
-                          noise.layers.{l} [tokens, experts] for the noisy router
+                          noise.layers.{l} [tokens, experts] (float64) for the noisy router
     expected.safetensors  logits [tokens, vocabulary]; loss.NAME, each a single number;
                           gradient.NAME of every parameter that has one
 
@@ -47,9 +47,9 @@ config.json, with names spelled as in the run's file:
     router_losses             routed-steps | all-steps
     compatibility             a list of target-gradient | double-softmax
 
-The objective is task + sum over layers of coefficient * loss. Its parts have the names
-loss.task (nats per counted target), loss.layers.{l}.balance, .z, .distillation, .diversity and
-.competition_balance (all without their coefficients) and loss.total (with them).
+The objective is task + sum over layers of coefficient * loss. Its parts have the names loss.task (nats
+per counted target) and loss.balance, .z, .distillation, .diversity and .competition_balance (with
+their coefficients, summed over layers; absent where none applies), and loss.total.
 
 What is a constant for autograd: the choice of experts; f of balance losses; the target of the
 distillation; the weights of a frozen router (smoe-dropout) and the selection bias (router.bias).
@@ -465,12 +465,11 @@ def objective(config, parameters, batch):
         "diversity": config["diversity"],
         "competition_balance": config["competition_balance_coefficient"],
     }
-    total = losses["task"]
-    for index, own in enumerate(layers):
-        for name, value in own.items():
-            if coefficients[name]:
-                losses[f"layers.{index}.{name}"] = value
-                total = total + coefficients[name] * value
+    for name, coefficient in coefficients.items():
+        values = [coefficient * own[name] for own in layers if name in own]
+        if values and coefficient:
+            losses[name] = sum(values)
+    total = sum(losses.values())
     losses["total"] = total
     trained = {name: p for name, p in parameters.items() if p.requires_grad}
     gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)

@@ -157,8 +157,8 @@ impl Architecture {
         let shape = [1, self.model.width];
         let gain = list.add(format!("{name}.gain"), shape, Role::Vector, Start::Ones);
         let shifted = self.model.norm == Norm::Layer && self.model.bias == Bias::Everywhere;
-        let shift = shifted
-            .then(|| list.add(format!("{name}.shift"), shape, Role::Vector, Start::Zeros));
+        let shift =
+            shifted.then(|| list.add(format!("{name}.shift"), shape, Role::Vector, Start::Zeros));
         Affine {
             weight: gain,
             bias: shift,
@@ -258,9 +258,8 @@ impl Architecture {
     fn router(&self, list: &mut List, name: &str) -> Option<Router> {
         let (width, experts) = (self.model.width, self.experts.count);
         let small = Start::Normal(SMALL);
-        let mut add = |part: &str, shape, role, start| {
-            list.add(format!("{name}.{part}"), shape, role, start)
-        };
+        let mut add =
+            |part: &str, shape, role, start| list.add(format!("{name}.{part}"), shape, role, start);
         let shape = [width, experts];
         let plain = |weight| Router {
             weight,

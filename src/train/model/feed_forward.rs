@@ -205,7 +205,15 @@ pub(super) fn forward<D: Device>(
         };
         let chosen = chosen.as_ref().expect("the choice that is followed exists");
         let sorted = dispatch.insert(device.dispatch(chosen, context.capacity())?);
-        device.experts(sparse.shape, &weights, &tape.normed, chosen, sorted, saved, x)?;
+        device.experts(
+            sparse.shape,
+            &weights,
+            &tape.normed,
+            chosen,
+            sorted,
+            saved,
+            x,
+        )?;
     }
     if let (Some((shape, experts)), Some(tape_of)) = (&parts.constant, &mut tape.constant) {
         let weights = parameters.weights(experts);
@@ -218,7 +226,15 @@ pub(super) fn forward<D: Device>(
             Some(_) => &mut *part,
             None => &mut *x,
         };
-        device.experts(*shape, &weights, &tape.normed, assignment, dispatch, saved, to)?;
+        device.experts(
+            *shape,
+            &weights,
+            &tape.normed,
+            assignment,
+            dispatch,
+            saved,
+            to,
+        )?;
         if parts.sparse.is_some() {
             device.add(part, x)?;
         }

@@ -28,9 +28,9 @@ mod transformer;
 pub use architecture::Architecture;
 pub use feed_forward::{Loads, SparseTape};
 pub use parameters::{Role, Spec, Tensors};
-pub use transformer::{
-    Batch, Counted, Losses, Observe, Phase, Share, Tape, Training, Transformer,
-};
+pub use transformer::{Batch, Counted, Losses, Observe, Phase, Share, Tape, Training, Transformer};
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod reference_tests;

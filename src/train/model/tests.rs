@@ -17,19 +17,46 @@ pub const METHODS: [(&str, &str); 16] = [
     ("smoe", ""),
     ("switch", ""),
     ("noisy", ""),
-    ("smoe-dropout", "k_schedule = { first = 2, last = 3, curve = \"linear\" }"),
+    (
+        "smoe-dropout",
+        "k_schedule = { first = 2, last = 3, curve = \"linear\" }",
+    ),
     ("xmoe", ""),
-    ("perturbed-cosine", "cosine = { normalised = \"experts-only\" }"),
+    (
+        "perturbed-cosine",
+        "cosine = { normalised = \"experts-only\" }",
+    ),
     ("sigma-moe", ""),
-    ("deepseek-v3", "selection = { bias_rate = 0.01, groups = 2, kept_groups = 1 }"),
+    (
+        "deepseek-v3",
+        "selection = { bias_rate = 0.01, groups = 2, kept_groups = 1 }",
+    ),
     ("unified", ""),
-    ("smoe", "combine = \"softmax-top-k\"\nbalance = { kind = \"importance\", scope = \"micro-batch\" }"),
-    ("smoe", "combine = \"softmax-top-k-softmax\"\nlayers = \"mean\"\nbalance = { kind = \"switch-first\" }"),
-    ("smoe", "jitter = 0.1\nbalance = { kind = \"per-assignment\", scope = \"sequence\" }"),
+    (
+        "smoe",
+        "combine = \"softmax-top-k\"\nbalance = { kind = \"importance\", scope = \"micro-batch\" }",
+    ),
+    (
+        "smoe",
+        "combine = \"softmax-top-k-softmax\"\nlayers = \"mean\"\nbalance = { kind = \"switch-first\" }",
+    ),
+    (
+        "smoe",
+        "jitter = 0.1\nbalance = { kind = \"per-assignment\", scope = \"sequence\" }",
+    ),
     ("competition", ""),
-    ("compete-v1", "[competition]\nschedule = { kind = \"constant\", rate = 1.0 }"),
-    ("compete-v1", "[competition]\nchoice = \"responses-and-scores\"\nschedule = { kind = \"constant\", rate = 1.0 }"),
-    ("compete-v2", "[competition]\nrouter_losses = \"all-steps\"\nbalance = { coefficient = 0.1 }\nbalance_gradient = \"all\"\nschedule = { kind = \"constant\", rate = 1.0 }"),
+    (
+        "compete-v1",
+        "[competition]\nschedule = { kind = \"constant\", rate = 1.0 }",
+    ),
+    (
+        "compete-v1",
+        "[competition]\nchoice = \"responses-and-scores\"\nschedule = { kind = \"constant\", rate = 1.0 }",
+    ),
+    (
+        "compete-v2",
+        "[competition]\nrouter_losses = \"all-steps\"\nbalance = { coefficient = 0.1 }\nbalance_gradient = \"all\"\nschedule = { kind = \"constant\", rate = 1.0 }",
+    ),
 ];
 
 /// A small run of a method; `model` are lines of `[model]`.

@@ -455,9 +455,7 @@ impl<D: Device> Transformer<D> {
             &mut tape.moments,
         )?;
         match plan.head {
-            Some(head) => {
-                device.linear(&tape.normed, parameters.get(head), None, &mut tape.logits)
-            }
+            Some(head) => device.linear(&tape.normed, parameters.get(head), None, &mut tape.logits),
             None => {
                 let table = parameters.get(plan.embedding);
                 device.unembed(&tape.normed, table, &mut tape.logits)
@@ -578,7 +576,13 @@ impl<D: Device> Transformer<D> {
         match plan.head {
             Some(head) => {
                 let gradient = Some((gradients.get_mut(head), None));
-                device.linear_backward(normed, parameters.get(head), logits, Some(part), gradient)?;
+                device.linear_backward(
+                    normed,
+                    parameters.get(head),
+                    logits,
+                    Some(part),
+                    gradient,
+                )?;
             }
             None => {
                 let table = parameters.get(plan.embedding);

@@ -87,7 +87,12 @@ mod tests {
         start();
         let before = spent();
         let view = ViewMut::rows(&mut c, m, n);
-        matmul::product(View::rows(&a, m, k), View::rows(&b, k, n), view, Into::Written);
+        matmul::product(
+            View::rows(&a, m, k),
+            View::rows(&b, k, n),
+            view,
+            Into::Written,
+        );
         let spent = spent() - before;
         assert!(spent.operations >= (2 * m * k * n) as f64);
         assert!(spent.seconds > 0.0 && spent.rate() > 0.0);

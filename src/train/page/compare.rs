@@ -300,7 +300,7 @@ fn equal_cost(records: &[Record], groups: &[Group]) -> String {
         .collect();
     table("Validation loss in nats per token", 1, &headings, &rows)
         + &paragraph(
-            "Each column is at the least that any of the runs has spent in all. Between \
+            "Each column is where the run that spent least ended. Between \
              evaluations losses are interpolated on straight lines. ± is the half-width of \
              Student’s 95 % interval over n seeds; a single run has none.",
         )

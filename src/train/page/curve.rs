@@ -49,20 +49,21 @@ pub(super) fn average(values: &[f64]) -> Option<Average> {
     })
 }
 
-/// A line with a point at each of few values.
-pub(super) fn marked(label: &str, colour: Colour, points: Vec<(f64, f64)>) -> [Series; 2] {
+/// A line, with a point at each value where there are few.
+pub(super) fn marked(label: &str, colour: Colour, points: Vec<(f64, f64)>) -> Vec<Series> {
     const MOST_MARKED: usize = 16;
-    let marks = match points.len() {
-        n if n > MOST_MARKED => &[],
-        _ => &points[..],
-    };
-    let marks = marks.iter().map(|&(x, y)| Estimate::exact(x, y)).collect();
-    let series = Series::points(label, colour, marks);
-    [Series::line(label, colour, points), series]
+    let marks = points.iter().map(|&(x, y)| Estimate::exact(x, y)).collect();
+    let few = points.len() <= MOST_MARKED;
+    let mut series = vec![Series::line(label, colour, points)];
+    if few {
+        series.push(Series::points(label, colour, marks));
+    }
+    series
 }
 
-/// The chart with an axis y that shows what its lines do after their first fifth:
-/// a loss falls so much at the start that nothing else would be seen.
+/// The chart with an axis y that shows what its lines do after their first fifth: a
+/// loss falls so much at the start that nothing else would be seen. Bands are shown as
+/// far as they reach no further than half the lines' range beyond it.
 pub(super) fn without_the_start(mut chart: Chart) -> Chart {
     let lines = || {
         chart.series.iter().filter_map(|series| match &series.data {
@@ -70,17 +71,21 @@ pub(super) fn without_the_start(mut chart: Chart) -> Chart {
             _ => None,
         })
     };
-    let ends = lines().flatten().map(|p| p.0);
-    let (first, last) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-        (low.min(x), high.max(x))
-    });
+    let bands = || {
+        chart.series.iter().filter_map(|series| match &series.data {
+            SeriesData::Band { intervals } => Some(intervals),
+            _ => None,
+        })
+    };
+    let (first, last) = extent(lines().flatten().map(|p| p.0));
     let start = first + 0.2 * (last - first);
-    let shown = lines()
-        .flatten()
-        .filter(|p| p.0 >= start && p.1.is_finite());
-    let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| {
-        (low.min(p.1), high.max(p.1))
-    });
+    let shown = lines().flatten().filter(|p| p.0 >= start).map(|p| p.1);
+    let (low, high) = extent(shown);
+    let beyond = 0.5 * (high - low);
+    let shown = bands().flatten().filter(|band| band.x >= start);
+    let (band_low, band_high) = extent(shown.flat_map(|band| [band.low, band.high]));
+    let low = low.min(band_low.max(low - beyond));
+    let high = high.max(band_high.min(high + beyond));
     if low < high {
         let room = 0.06 * (high - low);
         chart.y = chart.y.with_range(low - room, high + room);
@@ -88,10 +93,19 @@ pub(super) fn without_the_start(mut chart: Chart) -> Chart {
     chart
 }
 
+/// The smallest and the largest finite value; infinite ends of nothing.
+fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values
+        .filter(|value| value.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::Axis;
+    use crate::plot::{Axis, Interval};
 
     #[test]
     fn thinning_keeps_the_mean_and_short_curves() {
@@ -133,5 +147,24 @@ mod tests {
         let chart = without_the_start(chart.with_series(Series::line("", Colour::Blue, fall)));
         let (low, high) = chart.y.range.unwrap();
         assert!(low < 1.09 && high > 1.4 && high < 1.5, "{low} {high}");
+    }
+
+    #[test]
+    fn bands_widen_the_scale_but_a_boundless_one_does_not_rule_it() {
+        let line = vec![(0.0, 9.0), (5.0, 2.0), (10.0, 1.0)];
+        let range = |half: f64| {
+            let band = [5.0, 10.0].map(|x| Interval::new(x, 1.5 - half, 1.5 + half));
+            let chart = Chart::new("", Axis::linear(""), Axis::linear(""))
+                .with_series(Series::line("", Colour::Blue, line.clone()))
+                .with_series(Series::band("", Colour::Blue, band.to_vec()));
+            let (low, high) = without_the_start(chart).y.range.unwrap();
+            (
+                (100.0 * low).round() / 100.0,
+                (100.0 * high).round() / 100.0,
+            )
+        };
+        assert_eq!(range(0.1), (0.94, 2.06));
+        assert_eq!(range(0.75), (0.66, 2.34));
+        assert_eq!(range(1e6), (0.38, 2.62));
     }
 }

@@ -183,7 +183,12 @@ fn entropy_over_layers(record: &Record) -> Chart {
 /// Mean probability by rank, a line per layer.
 fn probabilities(layers: &[LayerStatistics]) -> Chart {
     let x = Axis::whole("rank of the expert for a token");
-    let y = Axis::linear("mean probability");
+    let experts = layers.first().map_or(1, |s| s.load.len());
+    // Of many experts all but the first few get little.
+    let y = match experts {
+        0..=MOST_LINES => Axis::linear("mean probability"),
+        _ => Axis::log10("mean probability").with_range(1e-4, 1.2),
+    };
     let mut chart = Chart::new("Router distribution, last step", x, y);
     for (k, layer) in evenly(layers, MOST_LINES).enumerate() {
         let ranks = layer.probabilities.iter().enumerate();
@@ -196,7 +201,6 @@ fn probabilities(layers: &[LayerStatistics]) -> Chart {
             chart = chart.with_series(series);
         }
     }
-    let experts = layers.first().map_or(1, |s| s.load.len());
     let even = ReferenceLine::horizontal(1.0 / experts as f64, "uniform");
     chart.with_reference_line(even.with_style(LineStyle::Dashed))
 }

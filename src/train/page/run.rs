@@ -229,20 +229,26 @@ fn loss(record: &Record, figures: &Figures) -> String {
     let every = rows.len().div_ceil(MOST_EVALUATIONS);
     // Counted from the end, so that the last is shown.
     let shown = rows.iter().rev().step_by(every).rev();
-    let cells: Vec<Vec<String>> = shown.map(evaluation_cells).collect();
+    let cells: Vec<Vec<String>> = shown.map(evaluation_cells(record)).collect();
     html + &table("Validation", 0, &headings.map(String::from), &cells)
 }
 
-fn evaluation_cells(row: &Evaluation) -> Vec<String> {
-    vec![
-        thousands(row.step),
-        scale::count(row.tokens as f64).text(row.tokens as f64),
-        scale::time(row.seconds).text(row.seconds),
-        scale::flops(row.flops).text(row.flops),
-        decimal(row.loss, 4),
-        decimal(row.bits_per_byte, 4),
-        rounded(row.perplexity, 4),
-    ]
+/// Cells of a row, in the units of the last row.
+fn evaluation_cells(record: &Record) -> impl Fn(&Evaluation) -> Vec<String> {
+    let last = record.evaluations.last().cloned().unwrap_or_default();
+    let tokens = scale::count(last.tokens as f64);
+    let (time, flops) = (scale::time(last.seconds), scale::flops(last.flops));
+    move |row| {
+        vec![
+            thousands(row.step),
+            tokens.text(row.tokens as f64),
+            time.text(row.seconds),
+            flops.text(row.flops),
+            decimal(row.loss, 4),
+            decimal(row.bits_per_byte, 4),
+            rounded(row.perplexity, 4),
+        ]
+    }
 }
 
 fn texts(record: &Record) -> String {
@@ -326,8 +332,8 @@ fn routers(record: &Record, figures: &Figures) -> String {
         + &paragraph(
             "Imbalance: max / mean of load, minus 1. Load entropy: over log E. Margin: largest \
              minus second probability. Changed: share of choices that differ from the last \
-             measurement. Outputs, weights: mean cosines of the outputs that a token gets, and of \
-             the experts’ weights.",
+             measurement. Outputs and Weights: mean cosines of the outputs that a token gets, \
+             and of experts’ weights. What was not measured has no column.",
         )
 }
 

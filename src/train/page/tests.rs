@@ -140,7 +140,9 @@ impl Sample {
                     gradient_norm: 0.4 + 2.0 * (-(step as f64) / 50.0).exp() + 0.08 * wave.abs(),
                     rate: 1e-3
                         * (step as f64 / 100.0).min(1.0)
-                        * (0.55 + 0.45 * (3.1416 * step as f64 / self.steps as f64).cos()),
+                        * (0.55
+                            + 0.45
+                                * (std::f64::consts::PI * step as f64 / self.steps as f64).cos()),
                     tokens_per_second: tokens as f64 / pace,
                     competing,
                     load: (0..self.layers).map(counts).collect(),

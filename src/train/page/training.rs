@@ -8,7 +8,7 @@ use crate::train::page::record::Record;
 use crate::train::page::scale;
 
 /// Points of a drawn line.
-const POINTS: usize = 200;
+const POINTS: usize = 100;
 
 /// The quantity along the horizontal axis of a learning curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

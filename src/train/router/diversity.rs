@@ -65,6 +65,7 @@ pub fn add<T: Real>(
                 Pairs::Distinct => n * k * (k - 1.0),
             };
             let own = output(slot);
+            let mut along = T::ZERO;
             for rival in winners().filter(|&rival| rival != slot) {
                 let other = output(rival);
                 let product = lengths[slot] * lengths[rival];
@@ -76,13 +77,18 @@ pub fn add<T: Real>(
                         // Twice: (i, j) and (j, i).
                         let factor = T::of(2.0 * coefficient / divisor);
                         let across = factor / product;
-                        let along = factor * cosine / (lengths[slot] * lengths[slot]);
-                        for ((d, &a), &b) in d_out.iter_mut().zip(own).zip(other) {
-                            *d += across * b - along * a;
+                        along += factor * cosine / (lengths[slot] * lengths[slot]);
+                        for (d, &b) in d_out.iter_mut().zip(other) {
+                            *d += across * b;
                         }
                     });
                 }
             }
+            vectorised(|| {
+                for (d, &a) in d_out.iter_mut().zip(own) {
+                    *d += -along * a;
+                }
+            });
         }
         value
     });

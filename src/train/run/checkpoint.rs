@@ -237,7 +237,8 @@ pub fn load<D: Device>(folder: &Path, trainer: &mut Trainer<D>, data: &str) -> R
         let message = format!("is format {}, this program reads {FORMAT}", state.format);
         return Err(Error::input(&path, "format", message));
     }
-    let other = "the checkpoint is of a run with other settings: use another name, or remove its folder";
+    let other =
+        "the checkpoint is of a run with other settings: use another name, or remove its folder";
     same("run", &state.run, &now.run, other)?;
     let other = "the checkpoint is of another text: use another name, or remove its folder";
     same("data", &state.data, &now.data, other)?;

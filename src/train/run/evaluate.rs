@@ -6,7 +6,9 @@ use crate::train::device::{Device, TensorOf};
 use crate::train::model::{Batch, Losses, Observe, Phase, SparseTape, Tape, Transformer};
 use crate::train::moe::{Assignment, Dispatch};
 use crate::train::ops::cross_entropy::IGNORED;
-use crate::train::statistics::{Contest, ExpertWeights, Layer, LayerStatistics, Matrices, Outputs, layer};
+use crate::train::statistics::{
+    Contest, ExpertWeights, Layer, LayerStatistics, Matrices, Outputs, layer,
+};
 
 /// The loss of a split or of some of its windows.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -349,12 +349,7 @@ impl<'a, D: Device> Session<'a, D> {
     }
 
     fn state(&self) -> State {
-        State::of(
-            &self.trainer,
-            self.corpus.digest(),
-            self.seconds,
-            self.best,
-        )
+        State::of(&self.trainer, self.corpus.digest(), self.seconds, self.best)
     }
 
     fn save(&mut self, run: &Run) -> Result<()> {
@@ -362,7 +357,13 @@ impl<'a, D: Device> Session<'a, D> {
         self.log.sync()?;
         let (folder, state) = (self.files.checkpoints(), self.state());
         let choices = self.previous.as_deref().unwrap_or_default();
-        checkpoint::save(&folder, &self.trainer, &state, choices, run.checkpoints.keep)
+        checkpoint::save(
+            &folder,
+            &self.trainer,
+            &state,
+            choices,
+            run.checkpoints.keep,
+        )
     }
 
     /// Writes figures and page from what the log holds.

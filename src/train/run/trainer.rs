@@ -196,8 +196,9 @@ impl<D: Device> Trainer<D> {
         }
         let (gradients, meters) = (&mut self.gradients, &mut self.meters);
         let loads = (counts == Counts::Step).then_some(&*loads);
-        self.transformer
-            .backward(device, batch, &phase, counted, loads, tape, gradients, meters)
+        self.transformer.backward(
+            device, batch, &phase, counted, loads, tape, gradients, meters,
+        )
     }
 
     /// True if a loss averages over all micro-batches.
@@ -240,7 +241,8 @@ impl<D: Device> Trainer<D> {
         let state = means.all_mut().iter_mut().zip(squares.all_mut());
         let values = self.transformer.parameters.all_mut().iter_mut();
         let gradients = self.gradients.all_mut().iter_mut();
-        for (((value, gradient), (mean, square)), role) in values.zip(gradients).zip(state).zip(roles)
+        for (((value, gradient), (mean, square)), role) in
+            values.zip(gradients).zip(state).zip(roles)
         {
             if role.is_trained() {
                 self.device.update(
