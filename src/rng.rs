@@ -108,13 +108,34 @@ impl Stream {
     /// bits; compiled with the vector instructions of its caller.
     #[inline(always)]
     pub fn uniform_pairs(&self, first: u64, draw: u64) -> [[f64; WIDTH]; 2] {
-        let samples: [u64; WIDTH] = std::array::from_fn(|lane| first.wrapping_add(lane as u64));
-        let mut counter = [
+        let samples = ascending(first);
+        let [a, b, c, d] = self.words([
             samples.map(|s| s & LOW),
             samples.map(|s| s >> 32),
             [draw & LOW; WIDTH],
             [draw >> 32; WIDTH],
-        ];
+        ]);
+        let unit = |low: [u64; WIDTH], high: [u64; WIDTH]| {
+            std::array::from_fn(|lane| unit(low[lane] as u32, high[lane] as u32))
+        };
+        [unit(a, b), unit(c, d)]
+    }
+
+    /// The four 32-bit words at `sample` and each of the eight draws from `first` on.
+    #[inline(always)]
+    pub fn words_of_draws(&self, sample: u64, first: u64) -> [[u64; WIDTH]; 4] {
+        let draws = ascending(first);
+        self.words([
+            [sample & LOW; WIDTH],
+            [sample >> 32; WIDTH],
+            draws.map(|d| d & LOW),
+            draws.map(|d| d >> 32),
+        ])
+    }
+
+    /// Philox4x32-10 in every lane.
+    #[inline(always)]
+    fn words(&self, mut counter: [[u64; WIDTH]; 4]) -> [[u64; WIDTH]; 4] {
         let mut key = self.key;
         for _ in 0..10 {
             counter = philox_round(counter, key);
@@ -123,11 +144,7 @@ impl Stream {
                 key[1].wrapping_add(0xBB67_AE85),
             ];
         }
-        let [a, b, c, d] = counter;
-        let unit = |low: [u64; WIDTH], high: [u64; WIDTH]| {
-            std::array::from_fn(|lane| unit(low[lane] as u32, high[lane] as u32))
-        };
-        [unit(a, b), unit(c, d)]
+        counter
     }
 
     /// A standard normal at address (`sample`, `draw`), by the cosine branch of
@@ -143,6 +160,12 @@ impl Stream {
     pub fn generator(&self) -> Philox {
         Philox::new(self.key, 0)
     }
+}
+
+/// Eight numbers from `first` on.
+#[inline(always)]
+fn ascending(first: u64) -> [u64; WIDTH] {
+    std::array::from_fn(|lane| first.wrapping_add(lane as u64))
 }
 
 /// The low half of a word.

@@ -164,13 +164,13 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn clear(&self, tensor: &mut TensorOf<Self>) -> Result<()> {
-        tensor.values.fill(T::ZERO);
+        rows::fill(&mut tensor.values, T::ZERO);
         Ok(())
     }
 
     fn copy(&self, from: &TensorOf<Self>, to: &mut TensorOf<Self>) -> Result<()> {
         same_shape("copy of a tensor", to, from)?;
-        to.values.copy_from_slice(&from.values);
+        rows::copy(&mut to.values, &from.values);
         Ok(())
     }
 

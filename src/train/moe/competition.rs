@@ -44,15 +44,14 @@ pub fn affinities<T: Real>(
         |memory, (expert, responses, x)| {
             let rows = responses.len();
             // A whole block's, whatever this one's rows: resized once.
-            memory.resize(BLOCK * (2 * hidden + gate + width), T::ZERO);
-            let memory = &mut memory[..rows * (2 * hidden + gate + width)];
+            memory.resize(BLOCK * (hidden + gate + width), T::ZERO);
+            let memory = &mut memory[..rows * (hidden + gate + width)];
             let (up, rest) = memory.split_at_mut(rows * hidden);
-            let (activated, rest) = rest.split_at_mut(rows * hidden);
             let (gate, out) = rest.split_at_mut(rows * gate);
             let mut block = Block {
                 up,
                 gate,
-                hidden: activated,
+                hidden: None,
                 out,
             };
             run_block(shape, weights, expert, x, &mut block);

@@ -172,7 +172,8 @@ impl<T: Real> Saved<T> {
 pub(super) struct Block<'a, T> {
     pub up: &'a mut [T],
     pub gate: &'a mut [T],
-    pub hidden: &'a mut [T],
+    /// h; absent where it may replace `up`.
+    pub hidden: Option<&'a mut [T]>,
     pub out: &'a mut [T],
 }
 
@@ -187,45 +188,75 @@ pub(super) fn run_block<T: Real>(
     let (width, hidden) = (shape.width, shape.hidden);
     let rows = x.len() / width;
     let matrix = shape.matrix(expert);
-    let affine = |x: &[T], inputs, w: &[T], bias: Option<&[T]>, outputs: usize, y: &mut [T]| {
-        let into = match bias {
-            Some(bias) => {
-                for y in y.chunks_exact_mut(outputs) {
-                    y.copy_from_slice(&bias[expert * outputs..][..outputs]);
-                }
-                Into::Added
-            }
-            None => Into::Written,
-        };
+    let product = |x: &[T], inputs, w: &[T], outputs: usize, y: &mut [T]| {
         let product = Product {
             left: View::rows(x, rows, inputs),
             right: View::rows(w, inputs, outputs),
             result: ViewMut::rows(y, rows, outputs),
-            into,
+            into: Into::Written,
         };
         product.run();
     };
-    let up = &weights.up[matrix.clone()];
-    affine(x, width, up, weights.up_bias, hidden, block.up);
-    match (shape.kind, weights.gate) {
-        (Hidden::Gated, Some(gate)) => {
-            affine(x, width, &gate[matrix.clone()], None, hidden, block.gate);
-            vectorised(|| gated_forward(block.gate, block.up, block.hidden));
-        }
-        (Hidden::Plain(activation), _) => {
-            vectorised(|| activation.forward(block.up, block.hidden));
-        }
-        (Hidden::Gated, None) => unreachable!("checked by Shape::check"),
+    let Block {
+        up,
+        gate,
+        hidden: h,
+        out,
+    } = block;
+    product(x, width, &weights.up[matrix.clone()], hidden, up);
+    if let Some(weight) = weights.gate {
+        product(x, width, &weight[matrix.clone()], hidden, gate);
     }
-    let down = &weights.down[matrix];
-    affine(
-        block.hidden,
-        hidden,
-        down,
-        weights.down_bias,
-        width,
-        block.out,
-    );
+    let bias = weights.up_bias.map(|bias| &bias[expert * hidden..][..hidden]);
+    let gate_of = |row: usize| gate.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]);
+    vectorised!(|| match h {
+        Some(h) => {
+            let rows = up.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
+            for (row, (up, h)) in rows.enumerate() {
+                add_bias(bias, up);
+                activate(shape.kind, up, gate_of(row), h);
+            }
+        }
+        None => {
+            let mut copy = [T::ZERO; PIECE];
+            for (row, up) in up.chunks_exact_mut(hidden).enumerate() {
+                add_bias(bias, up);
+                for (piece, h) in up.chunks_mut(PIECE).enumerate() {
+                    let up = &mut copy[..h.len()];
+                    up.copy_from_slice(h);
+                    let gate = gate_of(row).get(piece * PIECE..).unwrap_or(&[]);
+                    activate(shape.kind, up, gate, h);
+                }
+            }
+        }
+    });
+    let h = h.as_deref().unwrap_or(up);
+    product(h, hidden, &weights.down[matrix], width, out);
+    if let Some(bias) = weights.down_bias {
+        let bias = &bias[expert * width..][..width];
+        vectorised!(|| out.chunks_exact_mut(width).for_each(|y| add_bias(Some(bias), y)));
+    }
+}
+
+/// Numbers that are activated in place at a time.
+const PIECE: usize = 64;
+
+#[inline(always)]
+fn add_bias<T: Real>(bias: Option<&[T]>, y: &mut [T]) {
+    if let Some(bias) = bias {
+        for (y, &bias) in y.iter_mut().zip(bias) {
+            *y += bias;
+        }
+    }
+}
+
+/// h from x U + a and x G.
+#[inline(always)]
+fn activate<T: Real>(kind: Hidden, up: &[T], gate: &[T], h: &mut [T]) {
+    match kind {
+        Hidden::Plain(activation) => activation.forward(up, h),
+        Hidden::Gated => gated_forward(gate, up, h),
+    }
 }
 
 /// Takes the first `length` elements off a slice.
@@ -276,7 +307,7 @@ pub fn forward<T: Real>(
             let block = Block {
                 up: take(&mut up, rows * hidden),
                 gate: take(&mut gate, rows * gate_width),
-                hidden: take(&mut activated, rows * hidden),
+                hidden: Some(take(&mut activated, rows * hidden)),
                 out: take(&mut out, rows * width),
             };
             (expert, slots, block)
@@ -362,10 +393,10 @@ pub fn backward<T: Real>(
             back(d_out, width, down, hidden, d_hidden, Into::Written);
             match shape.kind {
                 Hidden::Plain(activation) => {
-                    vectorised(|| activation.backward(up, d_hidden));
+                    vectorised!(|| activation.backward(up, d_hidden));
                     up.copy_from_slice(d_hidden);
                 }
-                Hidden::Gated => vectorised(|| gated_backward(gate, up, d_hidden)),
+                Hidden::Gated => vectorised!(|| gated_backward(gate, up, d_hidden)),
             }
             let w = &weights.up[matrix.clone()];
             back(up, hidden, w, width, rows_dx, Into::Written);

@@ -32,7 +32,7 @@ pub fn forward<T: Real>(
             if slot != DROPPED {
                 let weight = assignment.weights()[pair];
                 let out = &saved.out[slot as usize * width..][..width];
-                vectorised(|| {
+                vectorised!(|| {
                     for (y, &out) in y.iter_mut().zip(out) {
                         *y += weight * out;
                     }
@@ -71,7 +71,7 @@ pub fn weight_gradients<T: Real>(
         .with_min_len(64)
         .map(|(slot, &token)| {
             let dy = &dy[token as usize * width..][..width];
-            vectorised(|| dot(dy, &saved.out[slot * width..][..width]))
+            vectorised!(|| dot(dy, &saved.out[slot * width..][..width]))
         })
         .collect();
     for (&pair, gradient) in dispatch.pairs().iter().zip(by_slot) {
@@ -107,7 +107,7 @@ pub fn backward<T: Real>(
         let token = dispatch.tokens()[slot] as usize;
         let weight = assignment.weights()[dispatch.pairs()[slot] as usize];
         let dy = &upstream.dy[token * width..][..width];
-        vectorised(|| {
+        vectorised!(|| {
             for (d_out, &dy) in d_out.iter_mut().zip(dy) {
                 *d_out = weight * dy;
             }
@@ -123,7 +123,7 @@ pub fn backward<T: Real>(
             let slot = dispatch.slots()[pair];
             if slot != DROPPED {
                 let from = &workspace.dx[slot as usize * width..][..width];
-                vectorised(|| {
+                vectorised!(|| {
                     for (dx, &from) in dx.iter_mut().zip(from) {
                         *dx += from;
                     }

@@ -54,7 +54,7 @@ impl AdamW {
             .zip(gradient.par_chunks(CHUNK))
             .zip(mean.par_chunks_mut(CHUNK).zip(square.par_chunks_mut(CHUNK)))
             .for_each(|((w, g), (m, v))| {
-                vectorised(|| {
+                vectorised!(|| {
                     for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
                         let g = g * scale;
                         *m = b1 * *m + rest1 * g;
@@ -71,7 +71,7 @@ pub fn square_norm<T: Real>(gradient: &[T]) -> f64 {
     let parts: Vec<f64> = gradient
         .par_chunks(CHUNK)
         .map(|chunk| {
-            vectorised(|| {
+            vectorised!(|| {
                 let mut lanes = [0.0; 8];
                 let (whole, rest) = chunk.as_chunks::<8>();
                 for values in whole {

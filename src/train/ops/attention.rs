@@ -130,7 +130,7 @@ pub fn forward<T: Real>(shape: Shape, qkv: &[T], o: &mut [T], log_sums: &mut [T]
                 );
                 for (i, row) in scores.chunks_exact_mut(to).enumerate() {
                     let (past, future) = row.split_at_mut(from + i + 1);
-                    log_sums[from + i] = vectorised(|| {
+                    log_sums[from + i] = vectorised!(|| {
                         past.iter_mut().for_each(|s| *s *= scale);
                         T::of(softmax::forward(past))
                     });
@@ -215,9 +215,9 @@ pub fn backward<T: Real>(
                     let t = from + i;
                     let p = &mut probabilities[i * to..][..to];
                     let g = &mut gradient[i * to..][..to];
-                    let along = dot(&d_o[row_of(d_o, t)], &o[row_of(o, t)]);
                     let log_sum = log_sums[t];
-                    vectorised(|| {
+                    vectorised!(|| {
+                        let along = dot(&d_o[row_of(d_o, t)], &o[row_of(o, t)]);
                         for (p, g) in p[..=t].iter_mut().zip(&mut g[..=t]) {
                             *p = (*p * scale - log_sum).exp();
                             *g = *p * (*g - along) * scale;

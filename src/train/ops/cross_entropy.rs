@@ -39,7 +39,7 @@ pub fn forward_backward<T: Real>(
             return 0.0;
         };
         let score = row[target].wide();
-        let log_sum = vectorised(|| {
+        let log_sum = vectorised!(|| {
             let log_sum = softmax::forward(row);
             row.iter_mut().for_each(|p| *p *= scale);
             log_sum
@@ -57,7 +57,7 @@ pub fn evaluate<T: Real>(logits: &mut [T], vocabulary: usize, targets: &[u32]) -
     each_row(logits, vocabulary, targets, |row, target| {
         let Some(target) = target else { return 0.0 };
         let score = row[target].wide();
-        vectorised(|| softmax::forward(row)) - score
+        vectorised!(|| softmax::forward(row)) - score
     })
 }
 

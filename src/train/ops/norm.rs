@@ -53,13 +53,13 @@ pub fn forward<T: Real>(
     let width = gain.len();
     let epsilon = T::of(epsilon);
     rows::for_each(saved, 1, |row, saved| {
-        saved[0] = vectorised(|| moments(norm, epsilon, &x[row * width..][..width]));
+        saved[0] = vectorised!(|| moments(norm, epsilon, &x[row * width..][..width]));
     });
     let saved = &*saved;
     rows::for_each(y, width, |row, y| {
         let [mean, r] = saved[row];
         let x = &x[row * width..][..width];
-        vectorised(|| {
+        vectorised!(|| {
             for i in 0..width {
                 y[i] = gain[i] * ((x[i] - mean) * r);
             }
@@ -100,7 +100,7 @@ pub fn backward<T: Real>(
         let [mean, r] = saved[row];
         let x = &x[row * width..][..width];
         let dy = &dy[row * width..][..width];
-        vectorised(|| {
+        vectorised!(|| {
             for i in 0..width {
                 dx[i] = gain[i] * dy[i];
             }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::sync::OnceLock;
 
 /// f32 or f64, with the functions that the operations need.
 ///
@@ -191,23 +192,79 @@ impl Real for f32 {
     }
 }
 
-/// Runs `work` compiled for AVX2 where the processor has it; the same bits
-/// everywhere, because multiplications and additions are never fused.
-#[inline(always)]
-pub fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+/// What [`vectorised`] compiles for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// AVX-512: F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
-            work()
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2.
-            return unsafe { with_avx2(work) };
-        }
+    Avx512,
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every processor of the architecture has.
+    Plain,
+}
+
+impl Level {
+    /// The best of this processor.
+    #[inline]
+    pub fn best() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use std::arch::is_x86_feature_detected as has;
+                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                    return Level::Avx512;
+                }
+                if has!("avx2") {
+                    return Level::Avx2;
+                }
+            }
+            Level::Plain
+        })
     }
+}
+
+/// Runs `work` compiled for AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
+
+/// Runs `work` compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+pub(crate) fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+/// `vectorised!(|| work)` runs work compiled for AVX-512 or AVX2 where the processor has
+/// it; the same bits everywhere, because multiplications and additions are never fused.
+///
+/// A macro, so that every level has a closure of its own: one that is called from
+/// several functions would not be inlined into them, and would be compiled for none.
+macro_rules! vectorised {
+    (|| $work:expr) => {
+        match $crate::train::ops::real::Level::best() {
+            #[cfg(target_arch = "x86_64")]
+            $crate::train::ops::real::Level::Avx512 => {
+                let work = || $work;
+                // SAFETY: the processor has these parts of AVX-512.
+                unsafe { $crate::train::ops::real::with_avx512(work) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::train::ops::real::Level::Avx2 => {
+                let work = || $work;
+                // SAFETY: the processor has AVX2.
+                unsafe { $crate::train::ops::real::with_avx2(work) }
+            }
+            $crate::train::ops::real::Level::Plain => $work,
+        }
+    };
+}
+pub(crate) use vectorised;
 
 /// Partial sums that run side by side in [`dot`] and [`sum`].
 const LANES: usize = 16;
@@ -267,7 +324,15 @@ pub fn sum<T: Real>(a: &[T]) -> T {
 /// max_i a_i; minus infinity of nothing.
 #[inline(always)]
 pub fn maximum<T: Real>(a: &[T]) -> T {
-    a.iter().fold(T::LOWEST, |best, &a| a.larger(best))
+    let (whole, rest) = a.as_chunks::<LANES>();
+    let mut lanes = [T::LOWEST; LANES];
+    for a in whole {
+        for i in 0..LANES {
+            lanes[i] = a[i].larger(lanes[i]);
+        }
+    }
+    let all = rest.iter().chain(&lanes);
+    all.fold(T::LOWEST, |best, &a| a.larger(best))
 }
 
 #[cfg(test)]

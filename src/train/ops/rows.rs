@@ -1,6 +1,6 @@
 //! Work shared among threads by rows or columns, in an order that the shapes fix.
 
-use crate::train::ops::real::Real;
+use crate::train::ops::real::{Real, vectorised};
 use rayon::prelude::*;
 
 /// Numbers that one task should handle: less costs more than it gains.
@@ -39,6 +39,22 @@ pub fn map_blocks<T: Send, R: Send>(
         .collect()
 }
 
+/// `target[i] = value`
+pub fn fill<T: Real>(target: &mut [T], value: T) {
+    target
+        .par_chunks_mut(NUMBERS)
+        .for_each(|target| target.fill(value));
+}
+
+/// `target[i] = source[i]`
+pub fn copy<T: Real>(target: &mut [T], source: &[T]) {
+    debug_assert_eq!(target.len(), source.len());
+    target
+        .par_chunks_mut(NUMBERS)
+        .zip(source.par_chunks(NUMBERS))
+        .for_each(|(target, source)| target.copy_from_slice(source));
+}
+
 /// `target[i] += source[i]`
 pub fn add<T: Real>(target: &mut [T], source: &[T]) {
     debug_assert_eq!(target.len(), source.len());
@@ -70,9 +86,11 @@ pub fn add_column_sums<T: Real>(
         .for_each(|(strip, totals)| {
             let mut sums = [T::ZERO; STRIP];
             let sums = &mut sums[..totals.len()];
-            for row in 0..rows {
-                term(row, strip * STRIP, sums);
-            }
+            vectorised!(|| {
+                for row in 0..rows {
+                    term(row, strip * STRIP, sums);
+                }
+            });
             for (total, &sum) in totals.iter_mut().zip(&*sums) {
                 *total += sum;
             }

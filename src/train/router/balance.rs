@@ -196,7 +196,7 @@ impl Loss<'_> {
                 if !counts(self.counted, group.start + first + i) {
                     continue;
                 }
-                vectorised(|| {
+                vectorised!(|| {
                     row.copy_from_slice(scores);
                     self.distribution.forward(&mut row);
                     gradient.copy_from_slice(&slopes);
@@ -218,7 +218,7 @@ impl Loss<'_> {
             if !counts(self.counted, first + i) {
                 continue;
             }
-            vectorised(|| {
+            vectorised!(|| {
                 row.copy_from_slice(scores);
                 self.distribution.forward(&mut row);
                 for (total, p) in totals.iter_mut().zip(&row) {
@@ -288,7 +288,7 @@ pub fn add_z_loss<T: Real>(
             if !counts(counted, token) {
                 continue;
             }
-            vectorised(|| {
+            vectorised!(|| {
                 row.copy_from_slice(&scores[token * experts..][..experts]);
                 let log_sum = softmax::forward(&mut row);
                 value += log_sum * log_sum / n;

@@ -185,7 +185,7 @@ impl TopK {
                 let mut row = vec![T::ZERO; experts];
                 let places = chosen.chunks_exact_mut(k).zip(weights.chunks_exact_mut(k));
                 for (scores, (chosen, weights)) in scores.chunks_exact(experts).zip(places) {
-                    vectorised(|| {
+                    vectorised!(|| {
                         self.combine.rank(scores, selection, &mut row);
                         top_k::select(&row, chosen);
                         self.weigh(scores, chosen, &mut row, weights);
@@ -246,7 +246,7 @@ impl TopK {
                 let chosen = &assignment.experts()[pairs.clone()];
                 let scores = &scores[token * experts..][..experts];
                 let d_weights = &d_weights[pairs];
-                vectorised(|| {
+                vectorised!(|| {
                     self.token_backward(scores, chosen, d_weights, &mut memory, d_scores);
                 });
             }

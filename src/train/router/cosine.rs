@@ -82,7 +82,7 @@ impl Cosine {
             let u = &u[token * width..][..width];
             let [_, u_norm] = self.of_token(u);
             let embeddings = v.chunks_exact(width).zip(&norms);
-            vectorised(|| {
+            vectorised!(|| {
                 for ((v, [_, v_norm]), z) in embeddings.zip(scores) {
                     *z = dot(u, v) / (u_norm * *v_norm * T::of(tau));
                 }

@@ -84,7 +84,7 @@ impl Target {
                     }
                 }
             }
-            vectorised(|| softmax::forward(row));
+            vectorised!(|| softmax::forward(row));
         });
         target
     }
@@ -265,7 +265,7 @@ impl Loss {
                 let at = token * experts..(token + 1) * experts;
                 let (scores, target) = (&scores[at.clone()], &target[at]);
                 row.copy_from_slice(scores);
-                let log_sum = vectorised(|| softmax::forward(&mut row));
+                let log_sum = vectorised!(|| softmax::forward(&mut row));
                 if self == Loss::Divergence {
                     for (i, &pi) in target.iter().enumerate() {
                         if pi > T::ZERO {

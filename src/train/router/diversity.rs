@@ -43,7 +43,7 @@ pub fn add<T: Real>(
     let lengths: Vec<T> = (0..slots)
         .into_par_iter()
         .with_min_len(64)
-        .map(|slot| vectorised(|| dot(output(slot), output(slot))).sqrt())
+        .map(|slot| vectorised!(|| dot(output(slot), output(slot))).sqrt())
         .collect();
     // A slot is one row of the gradient, so slots are independent; every cosine is
     // computed from both of its sides.
@@ -71,7 +71,7 @@ pub fn add<T: Real>(
                 let product = lengths[slot] * lengths[rival];
                 // Also false for not-a-number, which the task's loss will show.
                 if product > T::ZERO {
-                    vectorised(|| {
+                    vectorised!(|| {
                         let cosine = dot(own, other) / product;
                         value += cosine.wide() / divisor;
                         // Twice: (i, j) and (j, i).

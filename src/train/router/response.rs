@@ -25,7 +25,7 @@ impl Response {
     /// a of one output.
     pub fn forward<T: Real>(self, out: &[T]) -> T {
         let width = T::of(out.len() as f64);
-        vectorised(|| match self {
+        vectorised!(|| match self {
             Response::Norm => dot(out, out).sqrt(),
             Response::NormPerRootWidth => (dot(out, out) / width).sqrt(),
             Response::SoftplusMean => sum_of(out, T::softplus) / width,
@@ -40,7 +40,7 @@ impl Response {
         let width = T::of(out.len() as f64);
         let mean = d_response / width;
         let pairs = d_out.iter_mut().zip(out);
-        vectorised(|| match self {
+        vectorised!(|| match self {
             Response::Norm | Response::NormPerRootWidth => {
                 let norm = self.forward(out);
                 // d|o| = o / |o|; with a = |o| / sqrt(D), da = o / (a D).
