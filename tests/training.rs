@@ -47,6 +47,7 @@ every = 5
 [log]
 every = 1
 statistics = 8
+sample = 12
 "#;
 
 fn program() -> Command {
@@ -135,6 +136,7 @@ fn a_run_leaves_its_log_checkpoints_best_weights_figures_and_page() {
     // Before the first step, thrice, and at the end with 1 and 4 experts too.
     assert_eq!(kinds(&rows, "evaluation"), 6);
     assert_eq!(kinds(&rows, "statistics"), 4);
+    assert_eq!(kinds(&rows, "text"), 2);
     let losses: Vec<f64> = rows
         .iter()
         .filter(|row| row["kind"] == "evaluation" && row["top_k"] == 2)

@@ -3,8 +3,8 @@
 use smoe_lab::error::Result;
 use smoe_lab::train::config::Run;
 use smoe_lab::train::data::{Corpus, Loader, Split};
-use smoe_lab::train::device::profiled::{Profiled, peak_of_products};
 use smoe_lab::train::device::Cpu;
+use smoe_lab::train::device::profiled::{Profiled, peak_of_products};
 use smoe_lab::train::run::trainer::Trainer;
 use std::time::{Duration, Instant};
 

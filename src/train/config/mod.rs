@@ -15,8 +15,9 @@
 //! | `[optimiser]` | [`optimiser`] | AdamW and the learning rate |
 //! | `[evaluation]`, `[checkpoints]`, `[log]` | here | what is measured, kept and written, when |
 //!
-//! A key that is absent takes the method's or the size's published value; the
-//! resolved run is written beside its results with every value filled in.
+//! A key that is absent takes its default, of `[router]` and `[competition]` that of
+//! the method. The run is written beside its results as it was read, overrides
+//! included.
 
 pub mod competition;
 pub mod data;
@@ -207,6 +208,7 @@ impl Run {
         positive("checkpoints.keep", self.checkpoints.keep as u64)?;
         positive("log.every", self.log.every)?;
         positive("log.statistics", self.log.statistics)?;
+        positive("log.sample", self.log.sample.unwrap_or(1))?;
         self.data.check()?;
         self.model.check(&self.batch)?;
         self.experts.check()?;

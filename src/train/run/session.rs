@@ -17,6 +17,7 @@ use crate::train::config::Run;
 use crate::train::cost::Cost;
 use crate::train::data::{Corpus, EvaluationWindows, Loader, Split};
 use crate::train::device::Device;
+use crate::train::generate::{Sampling, generate};
 use crate::train::log::{self, Auxiliary, Events, Log, Row, replace};
 use crate::train::page::{self, Summary};
 use crate::train::run::checkpoint::{self, State};
@@ -213,6 +214,11 @@ impl<'a, D: Device> Session<'a, D> {
             if done.is_multiple_of(run.log.statistics) || last {
                 self.statistics()?;
             }
+            if let Some(every) = run.log.sample
+                && (done.is_multiple_of(every) || last)
+            {
+                self.text()?;
+            }
             let stopped = stop.load(Ordering::Relaxed);
             if done.is_multiple_of(run.checkpoints.every) || last || stopped {
                 self.save(&run)?;
@@ -348,6 +354,25 @@ impl<'a, D: Device> Session<'a, D> {
         }))
     }
 
+    /// A text that the model writes behind the first token of the validation split.
+    fn text(&mut self) -> Result<()> {
+        let (device, transformer) = (&self.trainer.device, &self.trainer.transformer);
+        let sampling = Sampling {
+            temperature: 0.8,
+            top_k: None,
+            top_p: None,
+            seed: self.trainer.run().seed,
+        };
+        let prompt = &self.probe.0[..1];
+        let written = generate(device, transformer, prompt, SAMPLED, sampling)?;
+        let tokens: Vec<u32> = prompt.iter().copied().chain(written).collect();
+        let row = log::Text {
+            step: self.steps_done(),
+            text: self.corpus.vocabulary().text(&tokens)?,
+        };
+        self.write(Row::Text(row))
+    }
+
     fn state(&self) -> State {
         State::of(&self.trainer, self.corpus.digest(), self.seconds, self.best)
     }
@@ -386,6 +411,9 @@ impl<'a, D: Device> Session<'a, D> {
         page::write(&self.files.folder, &summary)
     }
 }
+
+/// Tokens of a sampled text.
+const SAMPLED: usize = 300;
 
 /// Seconds since 1970.
 fn started() -> f64 {
