@@ -207,7 +207,9 @@ pub(super) fn run_block<T: Real>(
     if let Some(weight) = weights.gate {
         product(x, width, &weight[matrix.clone()], hidden, gate);
     }
-    let bias = weights.up_bias.map(|bias| &bias[expert * hidden..][..hidden]);
+    let bias = weights
+        .up_bias
+        .map(|bias| &bias[expert * hidden..][..hidden]);
     let gate_of = |row: usize| gate.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]);
     vectorised!(|| match h {
         Some(h) => {
@@ -234,7 +236,9 @@ pub(super) fn run_block<T: Real>(
     product(h, hidden, &weights.down[matrix], width, out);
     if let Some(bias) = weights.down_bias {
         let bias = &bias[expert * width..][..width];
-        vectorised!(|| out.chunks_exact_mut(width).for_each(|y| add_bias(Some(bias), y)));
+        vectorised!(|| out
+            .chunks_exact_mut(width)
+            .for_each(|y| add_bias(Some(bias), y)));
     }
 }
 
