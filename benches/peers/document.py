@@ -87,6 +87,14 @@ def text(results):
     return "\n".join(parts)
 
 
+def training(old):
+    """The section that benches/train wrote into a document, kept as it is."""
+    begin, end = "<!-- train: written by benches/train -->", "<!-- train: end -->"
+    if begin not in old or end not in old:
+        return ""
+    return f"\n\n{old[old.index(begin) : old.index(end)]}{end}\n"
+
+
 def machine(results):
     about = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))

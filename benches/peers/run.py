@@ -113,7 +113,9 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.results, indent=1)
         (self.folder / "performance.json").write_text(text + "\n")
-        (self.folder / "performance.md").write_text(document.text(self.results))
+        path = self.folder / "performance.md"
+        old = path.read_text() if path.exists() else ""
+        path.write_text(document.text(self.results) + document.training(old))
 
     def skip(self, peer, reason):
         print(f"{peer}: skipped, {reason}", flush=True)

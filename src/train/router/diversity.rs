@@ -84,7 +84,7 @@ pub fn add<T: Real>(
                     });
                 }
             }
-            vectorised(|| {
+            vectorised!(|| {
                 for (d, &a) in d_out.iter_mut().zip(own) {
                     *d += -along * a;
                 }
