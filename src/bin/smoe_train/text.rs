@@ -8,7 +8,7 @@ use smoe_lab::train::data::{self, Preparation, Splits};
 /// Prepares a text.
 pub fn prepare(arguments: &Data) -> Result<bool> {
     let shares = arguments.validation.is_some() || arguments.test.is_some();
-    let splits = arguments.splits.clone().or_else(|| {
+    let splits = arguments.splits.or_else(|| {
         shares.then(|| Splits::Shares {
             validation: arguments.validation.unwrap_or(0.1),
             test: arguments.test.unwrap_or(0.0),

@@ -4,7 +4,7 @@
 //! | file | content |
 //! |---|---|
 //! | [`row`] | the rows, typed |
-//! | [`file`] | `log.jsonl`: written row by row, cut at a step on resume |
+//! | [`mod@file`] | `log.jsonl`: written row by row, cut at a step on resume |
 //! | [`events`] | TensorBoard's event file |
 //!
 //! Only `seconds` and `tokens_per_second` depend on the clock: two runs of one seed
