@@ -182,8 +182,9 @@ mod tests {
     #[test]
     fn a_competing_step_of_the_papers_model_costs_its_dense_forward_pass_more() {
         // E = 64, K = 8: (E / K + 3) / 3 of the feed-forward, the winners computed again.
-        let mut run = run("smoe", "top_k = 8", "");
+        let mut run = run("smoe", "", "");
         run.experts.count = 64;
+        run.router.top_k = Some(8);
         let cost = Cost::of(&run, &architecture(&run));
         let ratio = 1.0 + cost.competition / (3.0 * cost.experts_forward);
         assert!((ratio - (64.0 / 8.0 + 3.0) / 3.0).abs() < 1e-12);
