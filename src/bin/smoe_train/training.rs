@@ -24,9 +24,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         print(&profile::profile(&run, &corpus)?);
         return Ok(true);
     }
+    let stop = stop_on_signals()?;
     let folder = arguments.out.join(&run.name);
     let mut session = Session::open(&run, Cpu::<f32>::new(), &corpus, &folder)?;
-    let stop = stop_on_signals()?;
     let done = session.steps_done();
     if done > 0 {
         eprintln!("{}: going on after step {done}", folder.display());
