@@ -12,7 +12,7 @@ pub fn print(text: &str) {
     print_bytes(text.as_bytes());
 }
 
-/// [`print`] of what need not be UTF-8.
+/// `print` of what need not be UTF-8.
 pub fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(bytes).and_then(|()| out.flush());

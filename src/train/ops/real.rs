@@ -192,7 +192,7 @@ impl Real for f32 {
     }
 }
 
-/// What [`vectorised`] compiles for.
+/// What `vectorised!` compiles for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// AVX-512: F, BW, DQ and VL.
