@@ -28,6 +28,7 @@ use crate::train::router::combine::{Combine, TopK};
 use crate::train::router::cosine::{Cosine, Normalised};
 use crate::train::router::distribution::Distribution;
 use crate::train::router::frozen::{ActiveExperts, Curve};
+use crate::train::router::selection::Groups;
 use serde::{Deserialize, Serialize};
 
 /// `[router]` as written: absent values are the method's.
@@ -148,6 +149,14 @@ impl Selection {
         groups: 1,
         kept_groups: 1,
     };
+
+    /// The groups alone.
+    pub fn groups(&self) -> Groups {
+        Groups {
+            count: self.groups,
+            kept: self.kept_groups,
+        }
+    }
 }
 
 /// `[router.balance]` and `[competition.balance]`.
@@ -400,7 +409,8 @@ pub(super) fn resolve(run: &Run) -> Result<Method> {
         bias_rate: preset.bias_rate,
         ..Selection::PLAIN
     });
-    check_selection(&selection, k, experts)?;
+    within("router.selection.bias_rate", selection.bias_rate, 0.0, 1.0)?;
+    selection.groups().check(k, experts)?;
     let micro_batches = run.batch.micro_batches;
     let table = router.balance.unwrap_or_default();
     let z_loss = router.z_loss.unwrap_or(preset.z_loss);
@@ -461,18 +471,4 @@ fn scores(router: &Router, experts: usize) -> Result<Scores> {
         }
         _ => Scores::Linear,
     })
-}
-
-fn check_selection(selection: &Selection, k: usize, experts: usize) -> Result<()> {
-    within("router.selection.bias_rate", selection.bias_rate, 0.0, 1.0)?;
-    let (groups, kept) = (selection.groups, selection.kept_groups);
-    if groups == 0 || !experts.is_multiple_of(groups) {
-        let message = format!("must divide the {experts} experts");
-        return Err(Error::value("router.selection.groups", message));
-    }
-    if kept == 0 || kept > groups || kept * (experts / groups) < k {
-        let message = format!("must be 1 to {groups} and leave a token {k} experts");
-        return Err(Error::value("router.selection.kept_groups", message));
-    }
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! m = x + out(attention(norm(x))).
 
 use crate::error::Result;
-use crate::train::config::model::NORM_EPSILON;
 use crate::train::device::{Device, TensorOf};
 use crate::train::model::architecture::Block;
 use crate::train::model::parameters::Tensors;
@@ -43,13 +42,10 @@ pub(super) fn forward<D: Device>(
 ) -> Result<()> {
     let device = context.device;
     let bias = |id: Option<_>| id.map(|id| parameters.get(id));
-    let (gain, shift) = (block.attention_norm.weight, block.attention_norm.bias);
-    device.norm(
-        context.norm,
-        NORM_EPSILON,
+    context.normalise(
+        parameters,
+        block.attention_norm,
         x,
-        parameters.get(gain),
-        bias(shift),
         &mut tape.normed,
         &mut tape.moments,
     )?;

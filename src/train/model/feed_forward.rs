@@ -15,7 +15,6 @@
 
 use crate::error::Result;
 use crate::train::config::competition::{Choice, Learners, Pupils, RouterLosses};
-use crate::train::config::model::NORM_EPSILON;
 use crate::train::config::router::{BalanceRule, Judge, Scope as BalanceScope};
 use crate::train::config::{Competing, Scores};
 use crate::train::device::{BalanceTerm, Device, Meter, TensorOf};
@@ -177,13 +176,10 @@ pub(super) fn forward<D: Device>(
     x: &mut TensorOf<D>,
 ) -> Result<()> {
     let device = context.device;
-    let norm = block.feed_forward_norm;
-    device.norm(
-        context.norm,
-        NORM_EPSILON,
+    context.normalise(
+        parameters,
+        block.feed_forward_norm,
         m,
-        parameters.get(norm.weight),
-        norm.bias.map(|id| parameters.get(id)),
         &mut tape.normed,
         &mut tape.moments,
     )?;
@@ -265,10 +261,7 @@ fn route<D: Device>(
     if let Some(router) = &sparse.router {
         score(context, router, parameters, layer, experts, x, tape)?;
         let scores = tape.scores.as_ref().expect("a router has scores");
-        let groups = Groups {
-            count: method.selection.groups,
-            kept: method.selection.kept_groups,
-        };
+        let groups = method.selection.groups();
         let bias = router.bias.map(|id| parameters.get(id));
         let chosen = device.choose(&rule(context, method.rule), groups, bias, scores)?;
         tape.routed = Some(chosen);

@@ -10,7 +10,7 @@ use crate::train::model::attention::{self, AttentionScratch, AttentionTape};
 use crate::train::model::feed_forward::{
     self, FeedForwardScratch, FeedForwardTape, Loads, SparseTape,
 };
-use crate::train::model::parameters::{Spec, Tensors};
+use crate::train::model::parameters::{Affine, Spec, Tensors};
 use crate::train::ops::attention::Shape;
 use crate::train::ops::cross_entropy::IGNORED;
 use crate::train::ops::norm::Norm;
@@ -232,6 +232,21 @@ pub(super) struct Context<'a, D: Device> {
 }
 
 impl<D: Device> Context<'_, D> {
+    /// Writes norm(x).
+    pub(super) fn normalise(
+        &self,
+        parameters: &Tensors<D>,
+        norm: Affine,
+        x: &TensorOf<D>,
+        y: &mut TensorOf<D>,
+        moments: &mut TensorOf<D>,
+    ) -> Result<()> {
+        let (gain, shift) = (parameters.get(norm.weight), norm.bias);
+        let shift = shift.map(|id| parameters.get(id));
+        self.device
+            .norm(self.norm, NORM_EPSILON, x, gain, shift, y, moments)
+    }
+
     /// True if dropout is on.
     pub(super) fn drops(&self) -> bool {
         self.architecture.model.dropout > 0.0 && self.phase.training().is_some()
@@ -444,13 +459,10 @@ impl<D: Device> Transformer<D> {
                 next,
             )?;
         }
-        let norm = plan.final_norm;
-        device.norm(
-            context.norm,
-            NORM_EPSILON,
+        context.normalise(
+            parameters,
+            plan.final_norm,
             &tape.streams[plan.blocks.len()],
-            parameters.get(norm.weight),
-            norm.bias.map(|id| parameters.get(id)),
             &mut tape.normed,
             &mut tape.moments,
         )?;
