@@ -465,3 +465,61 @@ fn every_run_file_of_the_project_is_a_run() {
     }
     assert!(seen > 5, "{seen} run files");
 }
+
+#[test]
+fn a_trained_model_writes_the_same_text_for_the_same_seed() {
+    let place = Place::new(RUN);
+    assert!(place.train("out", &[]).status.success());
+    let write = |more: &[&str]| {
+        let mut command = program();
+        command.arg("generate").arg(place.path("out/small"));
+        command.args(["--tokens", "40"]).args(more);
+        let output = command.output().unwrap();
+        (output.status.code(), output.stdout, text(&output.stderr))
+    };
+    let (code, first, said) = write(&["--prompt", "To be", "--seed", "3"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(text(&first).starts_with("To be"));
+    assert!(text(&first).trim_end_matches('\n').chars().count() > 30);
+    assert!(write(&["--prompt", "To be", "--seed", "3"]).1 == first);
+    assert!(write(&["--prompt", "To be", "--seed", "4"]).1 != first);
+    let (code, _, said) = write(&["--prompt", "€"]);
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+    let (code, _, said) = write(&["--temperature", "-1"]);
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+}
+
+#[test]
+fn a_trained_model_is_exported_where_another_program_can_hold_it() {
+    let mixtral = RUN.replace(
+        "dropout = 0.1",
+        "norm = \"root-mean-square\"\nactivation = \"swiglu\"",
+    );
+    for (run, family, expected) in [
+        (mixtral.as_str(), "mixtral", None),
+        (RUN, "plain", None),
+        (RUN, "mixtral", Some("model.norm")),
+    ] {
+        let place = Place::new(run);
+        assert!(place.train("out", &[]).status.success());
+        let output = program()
+            .arg("export")
+            .arg(place.path("out/small"))
+            .args(["--as", family, "--out"])
+            .arg(place.path("exported"))
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        match expected {
+            None => {
+                assert!(output.status.success(), "{family}: {said}");
+                assert!(place.path("exported/config.json").exists());
+            }
+            Some(key) => {
+                assert_eq!(output.status.code(), Some(2), "{family}: {said}");
+                assert!(said.lines().count() == 1 && said.contains(key), "{said}");
+                assert!(!place.path("exported").exists());
+            }
+        }
+    }
+}

@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let ending = session.run(&stop, &mut progress);
     progress.close();
     let ending = ending?;
-    session.page(device())?;
+    session.page(device(), most_memory())?;
     let page = folder.join("index.html");
     match ending {
         Ending::Finished => print(&format!("{}\n", page.display())),
@@ -62,6 +62,14 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             .map_err(|e| Error::value("signals", e.to_string()))?;
     }
     Ok(stop)
+}
+
+/// The most memory that this process has used, in bytes, where the system tells.
+fn most_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024 * kibibytes)
 }
 
 fn device() -> String {

@@ -270,13 +270,16 @@ fn take<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
     head
 }
 
-/// Expert and slots of every task, in the order of slots.
+/// Expert and slots of every task, in the order of slots. A segment is cut into equal
+/// parts: every part packs the expert's matrices once, and a short one would pack them
+/// for little.
 fn blocks(dispatch: &Dispatch) -> Vec<(usize, std::ops::Range<usize>)> {
     let mut blocks = Vec::new();
     for expert in 0..dispatch.expert_count() {
         let segment = dispatch.segment(expert);
-        for start in segment.clone().step_by(BLOCK) {
-            blocks.push((expert, start..(start + BLOCK).min(segment.end)));
+        let rows = segment.len().div_ceil(segment.len().div_ceil(BLOCK).max(1));
+        for start in segment.clone().step_by(rows.max(1)) {
+            blocks.push((expert, start..(start + rows).min(segment.end)));
         }
     }
     blocks

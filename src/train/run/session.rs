@@ -391,11 +391,12 @@ impl<'a, D: Device> Session<'a, D> {
         )
     }
 
-    /// Writes figures and page from what the log holds.
+    /// Writes figures and page from what the log holds. `memory_bytes`: the most that
+    /// was used, where known.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn page(&self, device: String) -> Result<()> {
+    pub fn page(&self, device: String, memory_bytes: Option<u64>) -> Result<()> {
         let run = self.trainer.run();
         let competing = self.trainer.transformer.architecture().method.competing;
         let rate = competing.map_or(0.0, |c| c.mean_rate(run.steps));
@@ -403,7 +404,7 @@ impl<'a, D: Device> Session<'a, D> {
             parameters_total: self.cost.parameters as u64,
             parameters_active: self.cost.active_parameters as u64,
             training_flops_per_token: 3.0 * self.cost.forward * self.cost.overhead(rate),
-            memory_bytes: None,
+            memory_bytes,
             device,
             version: env!("CARGO_PKG_VERSION").to_string(),
             commit: None,
