@@ -485,7 +485,7 @@ fn a_trained_model_writes_the_same_text_for_the_same_seed() {
     assert!(write(&["--prompt", "To be", "--seed", "4"]).1 != first);
     let (code, _, said) = write(&["--prompt", "€"]);
     assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
-    let (code, _, said) = write(&["--temperature", "-1"]);
+    let (code, _, said) = write(&["--temperature=-1"]);
     assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
 }
 
