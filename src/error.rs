@@ -192,6 +192,22 @@ pub fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::file(path, "read", &e))
 }
 
+/// Replaces a file at once: it is the old or the new one, never half of it.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn replace(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&temporary, content)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .map_err(|e| {
+            // Best effort: the first failure is the one to report.
+            let _ = std::fs::remove_file(&temporary);
+            Error::file(path, "write", &e)
+        })
+}
+
 /// Parses TOML into `T`; an unknown key, a wrong type or bad syntax names file
 /// and line.
 ///

@@ -4,6 +4,7 @@ use crate::estimator::{data_stream, design, estimate, perturbed_start};
 use crate::measure::{on_threads, timed};
 use serde_json::json;
 use smoe_lab::model::draw_sample;
+use smoe_lab::report::peak_memory;
 
 const ROWS: usize = 10_000_000;
 const EXPERTS: usize = 4;
@@ -11,13 +12,13 @@ const INPUTS: usize = 4;
 
 pub fn run(quick: bool, threads: usize) {
     let rows = if quick { ROWS / 10 } else { ROWS };
-    let before = peak_bytes();
+    let before = peak_memory();
     let model = design(EXPERTS, INPUTS);
     let data = draw_sample(&model, 0, rows, &data_stream());
-    let drawn = peak_bytes();
+    let drawn = peak_memory();
     let start = perturbed_start(&model, &data);
     let (cpu, wall, outcome) = on_threads(threads, || timed(|| estimate(&data, &start)));
-    let peak = peak_bytes();
+    let peak = peak_memory();
     let size = 8 * rows * (INPUTS + 1);
     println!(
         "{}",
@@ -34,12 +35,4 @@ pub fn run(quick: bool, threads: usize) {
             "peak_over_data": peak.map(|peak| peak as f64 / size as f64),
         })
     );
-}
-
-/// The most memory this process has had resident; only Linux tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(1024 * kibibytes)
 }

@@ -19,6 +19,7 @@ use ours::{Decision, Ours, Part};
 use peers::Peers;
 use report::{Cell, Figures, Peer};
 use smoe_lab::error::Result;
+use smoe_lab::report::peak_memory;
 use smoe_lab::train::device::profiled::peak_of_products;
 use std::time::Instant;
 
@@ -171,7 +172,7 @@ fn memory_of_ours(wanted: &str) -> Result<()> {
     for (part, decision) in cells().filter(|&(p, d)| name(p, d) == wanted) {
         turn(&mut Ours::new(part, decision)?, MEMORY_STEPS)?;
     }
-    if let Some(peak) = memory::peak_bytes() {
+    if let Some(peak) = peak_memory() {
         println!("{peak}");
     }
     Ok(())

@@ -111,9 +111,17 @@ fn operating_system() -> String {
     }
 }
 
-fn processor() -> Option<String> {
+/// The processor's name, where the system tells.
+pub fn processor() -> Option<String> {
     let description = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     field(&description, "model name", ':').map(String::from)
+}
+
+/// The most memory that this process has had resident, in bytes; only Linux tells.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = field(&status, "VmHWM", ':')?.split_whitespace().next()?;
+    Some(1024 * kibibytes.parse::<u64>().ok()?)
 }
 
 /// The value of the first line `name<separator>value`.

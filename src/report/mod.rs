@@ -24,13 +24,13 @@ mod tests;
 mod wording;
 
 pub use csv::{claims_csv, summary_csv};
-pub use environment::Environment;
+pub use environment::{Environment, peak_memory, processor};
 pub use index::{IndexEntry, has_index, index_is_stale, write_index};
 pub use inverse::{inverse_claims_csv, inverse_is_stale, inverse_table, write_inverse};
 pub use inverse::{top_k_is_stale, top_k_table, write_top_k};
 pub use table::{claims_table, text_table};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, replace};
 use crate::plot::Chart;
 use crate::sim::{Plan, Row, Summary};
 use std::path::Path;
@@ -51,8 +51,8 @@ pub fn write(
     let rates = figures::rate_charts(plan, summary);
     let constants = figures::constant_charts(plan, summary);
     let page = page::page(plan, rows, summary, environment, &rates, &constants);
-    replace(&folder.join("summary.csv"), &summary_csv(plan, summary))?;
-    replace(&folder.join("claims.csv"), &claims_csv(plan, summary))?;
+    replace(&folder.join("summary.csv"), summary_csv(plan, summary))?;
+    replace(&folder.join("claims.csv"), claims_csv(plan, summary))?;
     replace(&folder.join(environment::FILE), &environment.to_toml()?)?;
     write_figure(folder, "rates", rates)?;
     write_figure(folder, "constants", constants)?;
@@ -109,17 +109,4 @@ fn write_figure(folder: &Path, name: &str, charts: Vec<Chart>) -> Result<()> {
     let figure = figures::joined(charts);
     figure.write_svg(&folder.join(format!("{name}.svg")))?;
     figure.write_png(&folder.join(format!("{name}.png")))
-}
-
-/// Writes `text` to a temporary file beside `path`, then puts it in place.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|e| {
-            // Best effort: the first failure is the one to report.
-            let _ = std::fs::remove_file(&temporary);
-            Error::file(path, "write", &e)
-        })
 }

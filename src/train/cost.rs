@@ -113,6 +113,11 @@ impl Cost {
         tokens as f64 * (3.0 * (self.forward + extra) + share * self.competition)
     }
 
+    /// Mean operations per token of training, forth and back.
+    pub fn training(&self, mean_rate: f64) -> f64 {
+        3.0 * self.forward * self.overhead(mean_rate)
+    }
+
     /// Mean operations of a step, over those of one without competition.
     pub fn overhead(&self, mean_rate: f64) -> f64 {
         1.0 + mean_rate * self.competition / (3.0 * self.forward)

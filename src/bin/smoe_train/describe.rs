@@ -59,23 +59,21 @@ pub fn run(run: &Run, corpus: &Corpus) -> Result<String> {
             ),
         ),
     ];
-    let mut overhead = 1.0;
-    if let Some(competing) = &method.competing {
-        let rate = competing.mean_rate(run.steps);
-        overhead = cost.overhead(rate);
+    let rate = method.competition_rate(run.steps);
+    if method.competing.is_some() {
         lines.push((
             "competition",
             format!(
                 "a layer competes on {:.1} % of the steps: {:.2} times the operations of a run without",
                 100.0 * rate,
-                overhead
+                cost.overhead(rate)
             ),
         ));
         if method.judge == Judge::Experts {
             lines.push(("evaluation", "by the experts' responses".to_string()));
         }
     }
-    let total = run.steps as f64 * step_tokens as f64 * 3.0 * cost.forward * overhead;
+    let total = run.steps as f64 * step_tokens as f64 * cost.training(rate);
     lines.push((
         "training",
         format!(

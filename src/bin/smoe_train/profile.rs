@@ -2,7 +2,7 @@
 
 use smoe_lab::error::Result;
 use smoe_lab::train::config::Run;
-use smoe_lab::train::data::{Corpus, Loader, Split};
+use smoe_lab::train::data::{Corpus, Loader};
 use smoe_lab::train::device::Cpu;
 use smoe_lab::train::device::profiled::{Profiled, peak_of_products};
 use smoe_lab::train::run::trainer::Trainer;
@@ -20,17 +20,10 @@ pub fn profile(run: &Run, corpus: &Corpus) -> Result<String> {
     let vocabulary = corpus.vocabulary().size();
     let device = Profiled::new(Cpu::<f32>::new());
     let mut trainer = Trainer::new(run.clone(), device, vocabulary)?;
-    let batch = run.batch;
-    let tokens = corpus.split(Split::Train)?;
-    let sequences = batch.sequences * batch.micro_batches;
-    let loader = Loader::new(run.data.order, run.seed, batch.length, sequences, tokens)?;
+    let loader = Loader::of(run, corpus)?;
     let mut competed = 0;
     let mut step = |trainer: &mut Trainer<_>| {
-        let at = trainer.steps_done();
-        let mut read = |sequences, ids: &mut Vec<u32>, targets: &mut Vec<u32>| {
-            loader.read(at, sequences, ids, targets)
-        };
-        competed += trainer.step(&mut read)?.competing;
+        competed += trainer.step_on(&loader)?.competing;
         Ok(())
     };
     for _ in 0..WARM_UP {
@@ -51,6 +44,6 @@ pub fn profile(run: &Run, corpus: &Corpus) -> Result<String> {
         "calls",
         "ms a step",
         "share",
-        batch.step_tokens(),
+        run.batch.step_tokens(),
     ))
 }

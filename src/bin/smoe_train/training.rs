@@ -5,6 +5,7 @@ use crate::describe;
 use crate::output::{Progress, print};
 use crate::profile;
 use smoe_lab::error::{Error, Result};
+use smoe_lab::report::{peak_memory, processor};
 use smoe_lab::train::config;
 use smoe_lab::train::data::Corpus;
 use smoe_lab::train::device::Cpu;
@@ -35,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let ending = session.run(&stop, &mut progress);
     progress.close();
     let ending = ending?;
-    session.page(device(), most_memory())?;
+    session.page(device(), peak_memory())?;
     let page = folder.join("index.html");
     match ending {
         Ending::Finished => print(&format!("{}\n", page.display())),
@@ -64,20 +65,7 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The most memory that this process has used, in bytes, where the system tells.
-fn most_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(1024 * kibibytes)
-}
-
 fn device() -> String {
-    let name = std::fs::read_to_string("/proc/cpuinfo").ok();
-    let name = name.as_deref().and_then(|text| {
-        let line = text.lines().find(|l| l.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_string())
-    });
-    let name = name.unwrap_or_else(|| std::env::consts::ARCH.to_string());
+    let name = processor().unwrap_or_else(|| std::env::consts::ARCH.to_string());
     format!("{name}, {} threads", rayon::current_num_threads())
 }

@@ -58,7 +58,7 @@ pub fn write_index(folder: &Path, entries: &[IndexEntry]) -> Result<()> {
         }
     }
     for (path, text) in paths.iter().zip(texts(entries)) {
-        super::replace(path, &text)?;
+        crate::error::replace(path, &text)?;
     }
     Ok(())
 }

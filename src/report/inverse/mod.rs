@@ -37,18 +37,18 @@ pub fn write_inverse(
     std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
     let figure = figures::figure(plan, findings);
     let page = page::page(plan, findings, environment, &figure);
-    super::replace(
+    crate::error::replace(
         &folder.join(minimum::FILE),
-        &to_csv(plan.study.distance, findings),
+        to_csv(plan.study.distance, findings),
     )?;
-    super::replace(
+    crate::error::replace(
         &folder.join("claims.csv"),
-        &inverse_claims_csv(plan, findings),
+        inverse_claims_csv(plan, findings),
     )?;
-    super::replace(&folder.join(environment::FILE), &environment.to_toml()?)?;
+    crate::error::replace(&folder.join(environment::FILE), &environment.to_toml()?)?;
     figure.write_svg(&folder.join("exponents.svg"))?;
     figure.write_png(&folder.join("exponents.png"))?;
-    super::replace(&folder.join("index.html"), &page)
+    crate::error::replace(&folder.join("index.html"), &page)
 }
 
 /// Why the stored `claims.csv` is not what the minima give now; `None` if it is.

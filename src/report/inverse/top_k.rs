@@ -32,7 +32,7 @@ pub fn write_top_k(
     std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, "create", &e))?;
     let figure = figure(plan, infima);
     let page = page(plan, infima, environment, &figure);
-    let replace = |name: &str, text: &str| crate::report::replace(&folder.join(name), text);
+    let replace = |name: &str, text: &str| crate::error::replace(&folder.join(name), text);
     replace(record::FILE, &to_csv(infima))?;
     replace("claims.csv", &claims_csv(plan, infima))?;
     replace(environment::FILE, &environment.to_toml()?)?;

@@ -15,6 +15,7 @@
 //! code. Its habits can be asked for by name in `compatibility`.
 
 use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
 use crate::train::config::router::{BalanceRule, BalanceTable, Kind, Scope};
 use crate::train::config::{Run, within};
 use crate::train::router::balance::Balance;
@@ -24,7 +25,7 @@ use crate::train::router::distillation::{Loss, Sharpening, Spread, Target};
 use crate::train::router::distribution::Distribution;
 use crate::train::router::diversity::Pairs;
 use crate::train::router::response::Response;
-use crate::train::router::schedule::Schedule;
+use crate::train::router::schedule::{self, Schedule};
 use serde::{Deserialize, Serialize};
 
 /// `[competition]` as written: absent values are the method's.
@@ -169,6 +170,15 @@ pub struct Competing {
 }
 
 impl Competing {
+    /// When which layers of a run compete.
+    ///
+    /// # Errors
+    /// As [`Schedule::table`].
+    pub fn table(&self, seed: u64, layers: usize, steps: u64) -> Result<schedule::Table> {
+        let stream = Stream::named(seed, "competition", 0, Purpose::Schedule);
+        self.schedule.table(&stream, layers, steps)
+    }
+
     /// Probability that a layer competes at a step, averaged over `steps`.
     pub fn mean_rate(&self, steps: u64) -> f64 {
         match self.schedule {

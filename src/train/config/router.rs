@@ -270,6 +270,13 @@ pub struct Method {
     pub judge: Judge,
 }
 
+impl Method {
+    /// Share of `steps` steps on which a layer competes.
+    pub fn competition_rate(&self, steps: u64) -> f64 {
+        self.competing.map_or(0.0, |c| c.mean_rate(steps))
+    }
+}
+
 /// What a kind means before overrides.
 struct Preset {
     top_k: usize,

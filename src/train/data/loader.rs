@@ -12,8 +12,10 @@
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 use crate::train::config::data::Order;
+use crate::train::config::{Batch, Run};
 use crate::train::data::permutation::Permutation;
 use crate::train::data::tokens::Tokens;
+use crate::train::data::{Corpus, Split};
 use std::ops::Range;
 
 /// Windows of training steps.
@@ -91,6 +93,21 @@ impl Loader {
             tokens,
             grid: Grid::new(targets, length),
         })
+    }
+
+    /// The training windows of a run.
+    ///
+    /// # Errors
+    /// As [`Loader::new`]; that the text has no training split.
+    pub fn of(run: &Run, corpus: &Corpus) -> Result<Loader> {
+        let Batch {
+            sequences,
+            length,
+            micro_batches,
+        } = run.batch;
+        let tokens = corpus.split(Split::Train)?;
+        let order = run.data.order;
+        Loader::new(order, run.seed, length, sequences * micro_batches, tokens)
     }
 
     /// Tokens of a window.

@@ -32,9 +32,7 @@ use crate::train::data::Vocabulary;
 use crate::train::device::{Cpu, Device};
 use crate::train::export::array::Array;
 use crate::train::model::{Architecture, Spec, Tensors, Transformer};
-use crate::train::ops::real::Real;
 use crate::train::run::checkpoint;
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -142,13 +140,12 @@ fn arrays<D: Device>(
     specs: &[Spec],
     tensors: &Tensors<D>,
 ) -> Result<BTreeMap<String, Array>> {
-    let array = |(spec, tensor): (&Spec, _)| {
-        let values = device.download(tensor)?;
-        let values = values.iter().map(|v| v.wide() as f32).collect();
+    let values = checkpoint::download(device, tensors)?.into_iter();
+    let array = |(spec, values): (&Spec, _)| {
         let array = Array::new([spec.rows, spec.columns], values);
-        Ok((spec.name.clone(), array))
+        (spec.name.clone(), array)
     };
-    specs.iter().zip(tensors.all()).map(array).collect()
+    Ok(specs.iter().zip(values).map(array).collect())
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -156,20 +153,13 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     std::fs::write(path, text).map_err(|e| Error::file(path, "write", &e))
 }
 
-fn write_arrays(path: &Path, arrays: &BTreeMap<String, Array>) -> Result<()> {
-    let view = |(name, array): (&String, &Array)| {
-        let bytes = bytemuck::cast_slice(array.values()).to_vec();
-        (name.clone(), array.shape().to_vec(), bytes)
+fn write_arrays<'a>(path: &Path, arrays: &'a BTreeMap<String, Array>) -> Result<()> {
+    let named = |(name, array): (&'a String, &'a Array)| {
+        ((name.as_str(), array.shape().to_vec()), array.values())
     };
-    let parts: Vec<(String, Vec<usize>, Vec<u8>)> = arrays.iter().map(view).collect();
-    let views = parts.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (name, view.expect("a shape fits its numbers"))
-    });
     // transformers asks which framework wrote the file.
     let words = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(words), path)
-        .map_err(|e| Error::input(path, "", format!("cannot write tensors: {e}")))
+    checkpoint::write_named(path, arrays.iter().map(named), Some(words))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::train::model::tests::{LENGTH, METHODS, VOCABULARY, parameters, run, t
 use crate::train::model::{Batch, Observe, Phase};
 use crate::train::run::checkpoint::{self, State};
 use crate::train::run::trainer::Trainer;
+use safetensors::tensor::{Dtype, TensorView};
 use std::path::PathBuf;
 
 type File = BTreeMap<String, Numbers>;

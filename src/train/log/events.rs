@@ -12,8 +12,8 @@
 //! field 1 the name and field 2 a single-precision number. Source: tensorflow's
 //! `core/lib/io/record_writer` and `core/util/event.proto`.
 
-use crate::error::{Error, Result};
-use crate::train::log::{Row, replace};
+use crate::error::{Error, Result, replace};
+use crate::train::log::Row;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};

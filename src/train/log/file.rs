@@ -1,7 +1,7 @@
 //! `log.jsonl`.
 
-use crate::error::{Error, Result};
-use crate::train::log::{Row, replace};
+use crate::error::{Error, Result, replace};
+use crate::train::log::Row;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -19,22 +19,3 @@ pub use events::Events;
 pub use file::{Log, read};
 pub(in crate::train) use number::{number, numbers};
 pub use row::{Auxiliary, Evaluation, Row, Statistics, Step, Text};
-
-use crate::error::{Error, Result};
-use std::path::Path;
-
-/// Replaces a file at once: it is the old or the new one, never half of it.
-///
-/// # Errors
-/// [`Error::File`].
-pub(in crate::train) fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&temporary, content)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|e| {
-            // Best effort: the first failure is the one to report.
-            let _ = std::fs::remove_file(&temporary);
-            Error::file(path, "write", &e)
-        })
-}

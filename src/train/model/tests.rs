@@ -94,9 +94,7 @@ pub fn text(step: u64, sequences: std::ops::Range<usize>) -> (Vec<u32>, Vec<u32>
 
 fn table(run: &Run) -> Option<Table> {
     let competing = run.method().unwrap().competing?;
-    let stream = Stream::named(run.seed, "competition", 0, Purpose::Schedule);
-    let table = competing.schedule.table(&stream, 2, run.steps);
-    Some(table.unwrap())
+    Some(competing.table(run.seed, 2, run.steps).unwrap())
 }
 
 /// The total loss, gradients and logits at these parameters.

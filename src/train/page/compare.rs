@@ -1,11 +1,11 @@
 //! Several runs on one page: runs that differ in nothing but seed and name are one
 //! method, and are averaged.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, replace};
 use crate::plot::html::{definitions, document, escape, panels, paragraph, table};
 use crate::plot::number::{decimal, thousands};
 use crate::plot::{Axis, Chart, Interval, Palette, Series};
-use crate::train::log::{Evaluation, replace};
+use crate::train::log::Evaluation;
 use crate::train::page::curve::{Average, average, interpolated, marked, without_the_start};
 use crate::train::page::record::Record;
 use crate::train::page::training::Cost;

@@ -1,9 +1,9 @@
 //! A run's folder, read.
 
-use crate::error::{Error, Result, parse_toml, read_text};
+use crate::error::{Error, Result, parse_toml, read_text, replace};
 use crate::train::config::router::Kind;
 use crate::train::config::{FeedForward, Layout, Run, read as read_run};
-use crate::train::log::{Evaluation, Row, Statistics, Step, Text, read as read_log, replace};
+use crate::train::log::{Evaluation, Row, Statistics, Step, Text, read as read_log};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

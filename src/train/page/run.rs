@@ -1,11 +1,11 @@
 //! The page of one run.
 
-use crate::error::Result;
+use crate::error::{Result, replace};
 use crate::plot::html::{
     code, definitions, details, document, escape, panels, paragraph, paragraphs, table,
 };
 use crate::plot::number::{decimal, percent, rounded, thousands};
-use crate::train::log::{Evaluation, replace};
+use crate::train::log::Evaluation;
 use crate::train::page::record::{Record, Summary};
 use crate::train::page::{PANEL, routing, scale, training, write_figure};
 use crate::train::statistics::LayerStatistics;

@@ -10,6 +10,7 @@
 
 use crate::error::{Error, Result, read_text};
 use crate::train::config::Run;
+use crate::train::data::description::sha256;
 use crate::train::device::Device;
 use crate::train::model::{Spec, Tensors};
 use crate::train::moe::Assignment;
@@ -18,7 +19,6 @@ use crate::train::run::evaluate::Choice;
 use crate::train::run::trainer::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -57,12 +57,7 @@ pub fn digest_of_run(run: &Run) -> String {
         ..run.clone()
     };
     let text = serde_json::to_string(&defaults).expect("a run is plain data");
-    digest(text.as_bytes())
-}
-
-fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(text.as_bytes())
 }
 
 impl State {
@@ -73,7 +68,7 @@ impl State {
         seconds: f64,
         best: Option<f64>,
     ) -> Self {
-        let schedule = trainer.schedule().map(|table| digest(&table.bytes()));
+        let schedule = trainer.schedule().map(|table| sha256(&table.bytes()));
         State {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -280,26 +275,33 @@ pub fn write_tensors<D: Device>(
     specs: &[Spec],
     tensors: &Tensors<D>,
 ) -> Result<()> {
-    let values: Vec<Vec<f32>> = tensors
-        .all()
-        .iter()
-        .map(|tensor| {
-            let values = device.download(tensor)?;
-            Ok(values.iter().map(|v| v.wide() as f32).collect())
-        })
-        .collect::<Result<_>>()?;
+    let values = download(device, tensors)?;
     let shapes = specs.iter().map(|s| vec![s.rows, s.columns]);
     let named = specs.iter().map(|s| s.name.as_str());
-    write_named(path, named.zip(shapes).zip(&values))
+    let arrays = named.zip(shapes).zip(values.iter().map(Vec::as_slice));
+    write_named(path, arrays, None)
 }
 
-/// Writes arrays in f32.
+/// All tensors on the host, in f32.
+///
+/// # Errors
+/// What the device refuses.
+pub fn download<D: Device>(device: &D, tensors: &Tensors<D>) -> Result<Vec<Vec<f32>>> {
+    let narrow = |tensor| {
+        let values = device.download(tensor)?;
+        Ok(values.iter().map(|v| v.wide() as f32).collect())
+    };
+    tensors.all().iter().map(narrow).collect()
+}
+
+/// Writes arrays in f32; `words` go into the file's head.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn write_named<'a>(
     path: &Path,
-    arrays: impl Iterator<Item = ((&'a str, Vec<usize>), &'a Vec<f32>)>,
+    arrays: impl Iterator<Item = ((&'a str, Vec<usize>), &'a [f32])>,
+    words: Option<HashMap<String, String>>,
 ) -> Result<()> {
     let views: Vec<(&str, TensorView)> = arrays
         .map(|((name, shape), values)| {
@@ -308,7 +310,7 @@ pub fn write_named<'a>(
             (name, view.expect("a shape fits its numbers"))
         })
         .collect();
-    let bytes = safetensors::serialize(views, None)
+    let bytes = safetensors::serialize(views, words)
         .map_err(|e| Error::input(path, "", format!("cannot write tensors: {e}")))?;
     write(path, &bytes)
 }

@@ -12,13 +12,13 @@
 //! A run that is started again goes on from its latest checkpoint; rows behind it are
 //! cut off and written again, the same but for the clock.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, replace};
 use crate::train::config::Run;
 use crate::train::cost::Cost;
 use crate::train::data::{Corpus, EvaluationWindows, Loader, Split};
 use crate::train::device::Device;
 use crate::train::generate::{Sampling, generate};
-use crate::train::log::{self, Auxiliary, Events, Log, Row, replace};
+use crate::train::log::{self, Auxiliary, Events, Log, Row};
 use crate::train::page::{self, Summary};
 use crate::train::run::checkpoint::{self, State};
 use crate::train::run::evaluate::{Choice, Measured, evaluate, observe};
@@ -110,9 +110,7 @@ impl<'a, D: Device> Session<'a, D> {
         let vocabulary = corpus.vocabulary().size();
         let mut trainer = Trainer::new(run.clone(), device, vocabulary)?;
         let batch = run.batch;
-        let sequences = batch.sequences * batch.micro_batches;
-        let tokens = corpus.split(Split::Train)?;
-        let loader = Loader::new(run.data.order, run.seed, batch.length, sequences, tokens)?;
+        let loader = Loader::of(run, corpus)?;
         let tokens = corpus.split(Split::Validation)?;
         let validation =
             EvaluationWindows::new(tokens.clone(), batch.length, run.evaluation.windows)?;
@@ -190,12 +188,9 @@ impl<'a, D: Device> Session<'a, D> {
         }
         while self.steps_done() < run.steps {
             let start = Instant::now();
-            let (at, loader) = (self.trainer.steps_done(), &self.loader);
+            let at = self.trainer.steps_done();
             self.flops += self.flops_of(at);
-            let mut read = |sequences, ids: &mut Vec<u32>, targets: &mut Vec<u32>| {
-                loader.read(at, sequences, ids, targets)
-            };
-            let step = self.trainer.step(&mut read)?;
+            let step = self.trainer.step_on(&self.loader)?;
             self.seconds += start.elapsed().as_secs_f64();
             let done = at + 1;
             let last = done == run.steps;
@@ -398,12 +393,12 @@ impl<'a, D: Device> Session<'a, D> {
     /// [`Error::File`].
     pub fn page(&self, device: String, memory_bytes: Option<u64>) -> Result<()> {
         let run = self.trainer.run();
-        let competing = self.trainer.transformer.architecture().method.competing;
-        let rate = competing.map_or(0.0, |c| c.mean_rate(run.steps));
+        let method = &self.trainer.transformer.architecture().method;
+        let rate = method.competition_rate(run.steps);
         let summary = Summary {
             parameters_total: self.cost.parameters as u64,
             parameters_active: self.cost.active_parameters as u64,
-            training_flops_per_token: 3.0 * self.cost.forward * self.cost.overhead(rate),
+            training_flops_per_token: self.cost.training(rate),
             memory_bytes,
             device,
             version: env!("CARGO_PKG_VERSION").to_string(),

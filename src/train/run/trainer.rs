@@ -1,9 +1,9 @@
 //! One optimiser step, exact for any number of micro-batches.
 
 use crate::error::Result;
-use crate::rng::{Purpose, Stream};
 use crate::train::config::Run;
 use crate::train::config::router::Scope;
+use crate::train::data::Loader;
 use crate::train::device::{Device, Meter};
 use crate::train::model::{
     Architecture, Batch, Counted, Loads, Losses, Phase, Role, Tape, Tensors, Training, Transformer,
@@ -78,10 +78,7 @@ impl<D: Device> Trainer<D> {
         let architecture = Architecture::new(&run, vocabulary)?;
         let layers = run.model.sparse_layers();
         let competing = architecture.method.competing;
-        let schedule = competing.map(|competing| {
-            let stream = Stream::named(run.seed, "competition", 0, Purpose::Schedule);
-            competing.schedule.table(&stream, layers, run.steps)
-        });
+        let schedule = competing.map(|c| c.table(run.seed, layers, run.steps));
         let schedule = schedule.transpose()?;
         let transformer = Transformer::new(&device, architecture, run.seed)?;
         let zeros = || Tensors::zeros(&device, transformer.specs());
@@ -124,6 +121,15 @@ impl<D: Device> Trainer<D> {
     pub fn active(&self) -> usize {
         let active = &self.transformer.architecture().method.active;
         active.at(self.step, self.run.steps)
+    }
+
+    /// One optimiser step on its windows of a text.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_on(&mut self, loader: &Loader) -> Result<Step> {
+        let at = self.step;
+        self.step(&mut |sequences, ids, targets| loader.read(at, sequences, ids, targets))
     }
 
     /// One optimiser step.
