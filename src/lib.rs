@@ -8,11 +8,13 @@
 //! | [`loss`] | how far one mixture is from another |
 //! | [`backend`] | one pass over data |
 //! | [`fit`] | maximum likelihood |
+//! | [`analysis`] | people's data: tables, formulas, fits, how sure they are |
 //! | [`sim`] | studies, rows, rates, verdicts |
 //! | [`report`], [`plot`] | what people look at |
 //! | [`train`] | sparse mixtures inside a transformer: the other half, which meets no room above but `plot` |
 //! | [`num`], [`rng`], [`error`] | the ground |
 
+pub mod analysis;
 pub mod backend;
 pub mod error;
 pub mod fit;

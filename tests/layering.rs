@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms it may use; every room may use itself and the ground.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("loss", &["model"]),
     ("backend", &["model"]),
     ("fit", &["backend", "model"]),
     ("sim", &["fit", "loss", "model", "backend"]),
     ("plot", &[]),
+    ("analysis", &["fit", "backend", "model", "plot"]),
     ("report", &["sim", "plot"]),
     ("train", &["plot"]),
 ];
