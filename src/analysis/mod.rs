@@ -12,9 +12,13 @@
 mod design;
 mod fitted;
 mod quantity;
+mod responsibility;
+mod search;
 mod specification;
 
 pub use design::{Design, Scaled, Side};
 pub use fitted::{Attainment, Fitted, Optimum, Spurious};
 pub use quantity::{INTERCEPT, Part, Quantity, Scale, quantities};
+pub use responsibility::{effective_rows, responsibilities};
+pub use search::search;
 pub use specification::{GateChoice, Specification, SpuriousRule};
