@@ -11,10 +11,14 @@
 
 mod design;
 mod fitted;
+mod formula;
 mod quantity;
 mod specification;
+mod table;
 
-pub use design::{Design, Scaled, Side};
+pub use design::{Design, NewRows, Scaled, Side};
 pub use fitted::{Attainment, Fitted, Optimum, Spurious};
+pub use formula::{Component, Formula, Term};
 pub use quantity::{INTERCEPT, Part, Quantity, Scale, quantities};
 pub use specification::{GateChoice, Specification, SpuriousRule};
+pub use table::{Cells, Column, Table};
