@@ -11,14 +11,18 @@
 
 mod design;
 mod fitted;
+mod formula;
 mod quantity;
 mod responsibility;
 mod search;
 mod specification;
+mod table;
 
-pub use design::{Design, Scaled, Side};
+pub use design::{Design, NewRows, Scaled, Side};
 pub use fitted::{Attainment, Fitted, Optimum, Spurious};
+pub use formula::{Component, Formula, Term};
 pub use quantity::{INTERCEPT, Part, Quantity, Scale, quantities};
 pub use responsibility::{effective_rows, responsibilities};
 pub use search::search;
 pub use specification::{GateChoice, Specification, SpuriousRule};
+pub use table::{Cells, Column, Table};
