@@ -2,22 +2,26 @@
 //!
 //! ```text
 //! starts of four kinds -> EM, Newton (certified) -> distinct optima, hits counted
+//!     -> two experts merged and one split, from the best of them -> likewise
 //!     -> experts in canonical order -> run-away gates followed outwards -> set apart, sorted
 //! ```
 
 use super::fitted::{Attainment, Fitted, Optimum, Spurious};
-use super::responsibility::effective_rows;
+use super::responsibility::{effective_rows, responsibilities};
 use super::{Design, Specification};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::fit::{
     Bounds, Effort, NewtonOptions, Options, Outcome, Start, StartContext, Stop, maximise,
+    partition_start,
 };
 use crate::model::{Coordinate, Data, Parameters};
 use crate::num::dense::SymmetricEigen;
 use crate::rng::{Purpose, Stream};
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
+use rand::RngExt;
 use rand::seq::index;
+use rand_philox::Philox;
 use rayon::prelude::*;
 
 /// The kinds of start, taken in turn.
@@ -31,6 +35,8 @@ const KINDS: [Start; 4] = [
 /// run-away gate the likelihood is nearly flat and the certificate leaves more.
 const SAME: f64 = 1e-6;
 const NEARLY_SAME: f64 = 1e-5;
+/// Best optima that are rearranged.
+const REARRANGED: usize = 5;
 /// A gate is followed outwards by this factor at a time, so often at most.
 const OUTWARDS: f64 = 4.0;
 const MOST_STEPS_OUTWARDS: usize = 12;
@@ -88,40 +94,64 @@ struct End {
     hits: Vec<usize>,
 }
 
+/// All ends.
+#[derive(Default)]
+struct Ends {
+    ends: Vec<End>,
+    failures: Vec<(Stop, f64)>,
+    effort: Effort,
+}
+
+impl Ends {
+    /// Counts where a start of a kind ended.
+    fn take(&mut self, outcome: Outcome, kind: usize) {
+        self.effort += outcome.effort;
+        if !outcome.stop.is_converged() {
+            self.failures.push((outcome.stop, outcome.log_likelihood));
+            return;
+        }
+        let tolerance = match outcome.on_bound.is_empty() {
+            true => SAME,
+            false => NEARLY_SAME,
+        };
+        let same = |end: &&mut End| {
+            (end.outcome.log_likelihood - outcome.log_likelihood).abs() < tolerance
+        };
+        let end = match self.ends.iter_mut().position(|mut end| same(&mut end)) {
+            Some(known) => &mut self.ends[known],
+            None => {
+                let hits = vec![0; KINDS.len() + 1];
+                self.ends.push(End { outcome, hits });
+                self.ends.last_mut().expect("just pushed")
+            }
+        };
+        end.hits[kind] += 1;
+    }
+}
+
 impl Search<'_> {
     fn run(&self) -> Result<Fitted> {
         let starts = match self.template.experts.len() {
             1 => 1,
             _ => self.specification.starts,
         };
-        let outcomes = self.outcomes(starts)?;
-        let mut effort = Effort::default();
-        outcomes.iter().for_each(|o| effort += o.effort);
-        let mut failures = Vec::new();
-        let mut ends: Vec<End> = Vec::new();
-        for (k, outcome) in outcomes.into_iter().enumerate() {
-            if !outcome.stop.is_converged() {
-                let value = self.raw(outcome.log_likelihood);
-                failures.push((outcome.stop, value));
-                continue;
-            }
-            let same = |end: &&mut End| {
-                let gap = (end.outcome.log_likelihood - outcome.log_likelihood).abs();
-                gap < if outcome.on_bound.is_empty() {
-                    SAME
-                } else {
-                    NEARLY_SAME
-                }
-            };
-            match ends.iter_mut().find(same) {
-                Some(end) => end.hits[k % KINDS.len()] += 1,
-                None => {
-                    let mut hits = vec![0; KINDS.len()];
-                    hits[k % KINDS.len()] = 1;
-                    ends.push(End { outcome, hits });
-                }
+        let mut ends = Ends::default();
+        for (k, outcome) in self.outcomes(starts)?.into_iter().enumerate() {
+            ends.take(outcome, k % KINDS.len());
+        }
+        // With two experts there is nothing to merge and split but everything.
+        if self.template.experts.len() > 2 {
+            for outcome in self.rearranged(&ends, starts.div_ceil(2))? {
+                ends.take(outcome, KINDS.len());
             }
         }
+        let Ends {
+            ends,
+            failures,
+            mut effort,
+        } = ends;
+        let failures = failures.into_iter().map(|(stop, l)| (stop, self.raw(l)));
+        let failures = failures.collect();
         let followed: Vec<(Optimum, Effort)> =
             ends.into_par_iter().map(|end| self.settled(end)).collect();
         let mut optima: Vec<Optimum> = Vec::new();
@@ -186,6 +216,87 @@ impl Search<'_> {
                 .expect("the first of a pilot optimum is climbed")
         };
         Ok((0..starts).map(outcome).collect())
+    }
+
+    /// Where new starts from the best optima end, in which two experts are merged and
+    /// one is split (the moves of Ueda, Nakano, Ghahramani and Hinton 2000): what is
+    /// right in an optimum stays, what is wrong is tried anew.
+    fn rearranged(&self, ends: &Ends, count: usize) -> Result<Vec<Outcome>> {
+        let data = &self.design.data;
+        let counts = |end: &&End| {
+            let parameters = &end.outcome.parameters;
+            self.spurious(parameters, &effective_rows(parameters, data))
+                .is_none()
+        };
+        let mut best: Vec<&End> = ends.ends.iter().filter(counts).collect();
+        best.sort_by(|a, b| {
+            b.outcome
+                .log_likelihood
+                .total_cmp(&a.outcome.log_likelihood)
+        });
+        best.truncate(REARRANGED);
+        if best.is_empty() {
+            return Ok(Vec::new());
+        }
+        let labels: Vec<Vec<usize>> = best
+            .iter()
+            .map(|end| hard_labels(&responsibilities(&end.outcome.parameters, data)))
+            .collect();
+        let context = StartContext {
+            template: self.template,
+            truth: None,
+            data,
+            bounds: self.bounds,
+        };
+        let experts = self.template.experts.len();
+        let cell = format!("rearranged experts={experts}");
+        let outcomes = (0..count).into_par_iter().map(|k| {
+            let purpose = Purpose::Start(k as u32);
+            let stream = Stream::named(self.specification.seed, &cell, 0, purpose);
+            let mut rng = stream.generator();
+            let mut labels = labels[k % labels.len()].clone();
+            let pair = index::sample(&mut rng, experts, 2);
+            let (kept, emptied) = (pair.index(0), pair.index(1));
+            labels
+                .iter_mut()
+                .filter(|l| **l == emptied)
+                .for_each(|l| *l = kept);
+            let victim = rng.random_range(0..experts);
+            let victim = if victim == emptied { kept } else { victim };
+            self.split(&mut labels, victim, emptied, &mut rng);
+            let from = partition_start(context, &labels, &stream);
+            self.climb(data, &from)
+        });
+        Ok(outcomes.collect())
+    }
+
+    /// Gives part of an expert's rows to an expert without rows: those on one side of a
+    /// random place along a random feature, or those above a random line through two of
+    /// them.
+    fn split(&self, labels: &mut [usize], from: usize, to: usize, rng: &mut Philox) {
+        let data = &self.design.data;
+        let rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == from).collect();
+        if rows.len() < 2 {
+            return;
+        }
+        let pair = index::sample(rng, rows.len(), 2);
+        let (a, b) = (rows[pair.index(0)], rows[pair.index(1)]);
+        let y = data.responses();
+        let feature = match data.dimension() {
+            0 => None,
+            d => Some(data.column(rng.random_range(0..d))),
+        };
+        let goes: Box<dyn Fn(usize) -> bool> = match feature {
+            Some(x) if rng.random_bool(0.5) => Box::new(move |i| x[i] > x[a]),
+            Some(x) if x[a] != x[b] => {
+                let slope = (y[b] - y[a]) / (x[b] - x[a]);
+                Box::new(move |i| y[i] - y[a] > slope * (x[i] - x[a]))
+            }
+            _ => Box::new(move |i| y[i] > y[a]),
+        };
+        rows.into_iter()
+            .filter(|&i| goes(i))
+            .for_each(|i| labels[i] = to);
     }
 
     /// Where each start ends on `data`.
@@ -412,6 +523,16 @@ impl Search<'_> {
     }
 }
 
+/// The most responsible expert of every row.
+fn hard_labels(responsibilities: &Array2<f64>) -> Vec<usize> {
+    let most = |row: ArrayView1<f64>| {
+        (0..row.len())
+            .max_by(|&a, &b| row[a].total_cmp(&row[b]))
+            .unwrap_or(0)
+    };
+    responsibilities.rows().into_iter().map(most).collect()
+}
+
 /// Experts by rising mean at the centre of the data; slopes break ties.
 fn canonical(parameters: &Parameters) -> Parameters {
     let key = |i: usize| {
@@ -451,7 +572,8 @@ fn scaled_gates(parameters: &Parameters, bounds: &Bounds, wider: &Bounds) -> Par
 impl Fitted {
     /// Names of the kinds of start, in the order of [`Optimum::hits`].
     pub fn start_kinds() -> Vec<String> {
-        KINDS.iter().map(Start::name).collect()
+        let kinds = KINDS.iter().map(Start::name);
+        kinds.chain(["rearranged".to_string()]).collect()
     }
 
     /// True if a start that was not certified ended higher than the best optimum.

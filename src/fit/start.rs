@@ -128,6 +128,19 @@ impl Start {
     }
 }
 
+/// The start that a partition of the rows suggests: least squares in each part, inside
+/// the parameter set.
+///
+/// # Shapes
+/// `labels`: the expert, from 0, of each of the leading rows.
+pub fn partition_start(context: StartContext, labels: &[usize], stream: &Stream) -> Parameters {
+    let layout = context.template.layout();
+    let parts = from_partition(context, labels, &mut stream.generator());
+    let mut packed = layout.pack(&parts);
+    context.bounds.project(&mut packed);
+    layout.unpack(context.template, &packed)
+}
+
 type Rng = rand_philox::Philox;
 
 /// Rows that a start looks at: more would cost time and memory and move it by
