@@ -9,12 +9,30 @@
 //! Everything is fitted in standardised coordinates, so that no answer depends on the
 //! units or the origin of a column; everything is reported in raw units.
 
+mod criteria;
+mod dendrogram;
+#[cfg(test)]
+mod dendrogram_tests;
 mod design;
+#[cfg(test)]
+mod example;
 mod fitted;
+mod prediction;
+mod quantile;
 mod quantity;
+mod residuals;
+mod responsibility;
 mod specification;
+mod tails;
 
+pub use criteria::{Criteria, Remark, criteria};
+pub use dendrogram::{Dendrogram, Level, Merge, Undefined, dendrogram};
 pub use design::{Design, Scaled, Side};
 pub use fitted::{Attainment, Fitted, Optimum, Spurious};
+pub use prediction::{Observed, Prediction, predict, write_predictions};
 pub use quantity::{INTERCEPT, Part, Quantity, Scale, quantities};
+pub use residuals::{KolmogorovSmirnov, LARGEST, Residuals, residuals};
+pub use responsibility::{
+    effective_rows, entropy, mean_weights, responsibilities, responsibilities_at,
+};
 pub use specification::{GateChoice, Specification, SpuriousRule};
