@@ -13,8 +13,13 @@ mod design;
 mod fitted;
 mod quantity;
 mod specification;
+mod uncertainty;
 
 pub use design::{Design, Scaled, Side};
 pub use fitted::{Attainment, Fitted, Optimum, Spurious};
 pub use quantity::{INTERCEPT, Part, Quantity, Scale, quantities};
 pub use specification::{GateChoice, Specification, SpuriousRule};
+pub use uncertainty::{
+    BootstrapEstimate, BootstrapFits, Estimate, Limit, Missing, ProfileLimits, Profiles,
+    Uncertainty, UncertaintyOptions, uncertainty,
+};

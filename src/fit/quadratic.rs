@@ -256,7 +256,12 @@ fn scaled(matrix: &Array2<f64>, scale: &[f64]) -> Array2<f64> {
 }
 
 /// The maximum of slope'd - d'Ad / 2 in |D d| <= radius.
-pub(super) fn in_ball(matrix: &Array2<f64>, slope: &Array1<f64>, scale: &[f64], radius: f64) -> Array1<f64> {
+pub(super) fn in_ball(
+    matrix: &Array2<f64>,
+    slope: &Array1<f64>,
+    scale: &[f64],
+    radius: f64,
+) -> Array1<f64> {
     let Some(eigen) = SymmetricEigen::new(&scaled(matrix, scale)) else {
         return Array1::zeros(slope.len());
     };

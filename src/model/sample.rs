@@ -107,7 +107,11 @@ pub fn draw_responses(parameters: &Parameters, data: &Data, stream: &Stream) -> 
         law.means[expert] + law.variances[expert].sqrt() * stream.standard_normal(i as u64, 1)
     });
     let responses = responses.collect();
-    Ok(Data::from_parts(data.inputs().t().to_owned(), responses, None))
+    Ok(Data::from_parts(
+        data.inputs().t().to_owned(),
+        responses,
+        None,
+    ))
 }
 
 /// Samples to be drawn, and where to.

@@ -201,9 +201,8 @@ impl Plane<'_> {
         let mut packed = from.packed.clone();
         let multiplier = self.multiplier(from);
         let pulled = |j: usize| from.derivatives.gradient[j] - multiplier * self.weights[j];
-        let stays = |j: &usize| {
-            self.weights[*j] == 0.0 && self.bounds.blocks(&from.packed, *j, pulled(*j))
-        };
+        let stays =
+            |j: &usize| self.weights[*j] == 0.0 && self.bounds.blocks(&from.packed, *j, pulled(*j));
         let mut held: Vec<usize> = (0..packed.len()).filter(stays).collect();
         for _ in 0..=packed.len() {
             let missing = target - self.form(&packed);

@@ -52,11 +52,15 @@ impl Information {
         let flat = |position: &usize| observed[[*position, *position]] <= 0.0;
         let flat: Vec<usize> = (0..free.len()).filter(flat).collect();
         if !flat.is_empty() {
-            return Err(Missing::Singular(flat.into_iter().map(coordinate).collect()));
+            return Err(Missing::Singular(
+                flat.into_iter().map(coordinate).collect(),
+            ));
         }
         let scale = observed.diag().mapv(f64::sqrt);
         let scaled = |matrix: &Array2<f64>| {
-            Array2::from_shape_fn(matrix.dim(), |(a, b)| matrix[[a, b]] / (scale[a] * scale[b]))
+            Array2::from_shape_fn(matrix.dim(), |(a, b)| {
+                matrix[[a, b]] / (scale[a] * scale[b])
+            })
         };
         let observed = scaled(&observed);
         let eigen = SymmetricEigen::new(&observed).ok_or(Missing::NotFinite)?;

@@ -105,9 +105,7 @@ pub fn profile_interval(
     let stated = given.derivatives.log_likelihood;
     let form: f64 = weights.iter().zip(&given.packed).map(|(w, p)| w * p).sum();
     // Fits are certified to 1e-6; deviances here to less.
-    let best = plane
-        .maximise(given)
-        .ok_or(Missing::NoConvergence(form))?;
+    let best = plane.maximise(given).ok_or(Missing::NoConvergence(form))?;
     let gain = best.derivatives.log_likelihood - stated;
     if gain > BETTER {
         return Err(better(&plane, &best, gain));
@@ -212,7 +210,10 @@ impl Side<'_, '_> {
                 if visited.distance >= farthest {
                     return Ok(End::Bound(self.constrained(&visited.point)));
                 }
-                if outer.is_none() && visited.distance >= FARTHEST * half_width && farthest.is_infinite() {
+                if outer.is_none()
+                    && visited.distance >= FARTHEST * half_width
+                    && farthest.is_infinite()
+                {
                     return Ok(End::Unbounded);
                 }
                 inner = visited;
@@ -235,7 +236,9 @@ impl Side<'_, '_> {
         }
         match found {
             Some(point) => Ok(End::Quantile(self.constrained(&point))),
-            None => Err(Missing::NoConvergence(centre + self.sign * next + self.offset)),
+            None => Err(Missing::NoConvergence(
+                centre + self.sign * next + self.offset,
+            )),
         }
     }
 
