@@ -12,6 +12,8 @@ mod bootstrap;
 mod missing;
 mod profile;
 #[cfg(test)]
+mod study_tests;
+#[cfg(test)]
 mod tests;
 
 pub use bootstrap::{BootstrapEstimate, BootstrapFits};
