@@ -12,6 +12,7 @@
 mod design;
 mod fitted;
 mod quantity;
+pub mod report;
 mod specification;
 
 pub use design::{Design, Scaled, Side};
