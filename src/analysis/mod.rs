@@ -28,6 +28,7 @@ mod search;
 mod specification;
 mod table;
 mod tails;
+mod uncertainty;
 
 pub use criteria::{Criteria, Remark, criteria};
 pub use dendrogram::{Dendrogram, Level, Merge, Undefined, dendrogram};
@@ -43,3 +44,7 @@ pub use responsibility::{
 pub use search::search;
 pub use specification::{GateChoice, Specification, SpuriousRule};
 pub use table::{Cells, Column, Table};
+pub use uncertainty::{
+    BootstrapEstimate, BootstrapFits, Estimate, Limit, Missing, ProfileLimits, Profiles,
+    Uncertainty, UncertaintyOptions, uncertainty,
+};

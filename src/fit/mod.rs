@@ -17,6 +17,7 @@ mod distillation;
 mod em;
 mod gate_maximum;
 mod gradient;
+pub mod inference;
 mod labelled;
 mod multistart;
 mod newton;
