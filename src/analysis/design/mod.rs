@@ -71,6 +71,24 @@ pub struct Side {
 /// The most columns a predictor may have: fits take their number cubed.
 const MOST_TERMS: usize = 200;
 
+#[cfg(test)]
+impl Design {
+    /// A design made by hand: every row of a table is used, and nothing is known of
+    /// new rows.
+    pub(crate) fn by_hand(data: Data, response: Scaled, expert: Side, gate: Side) -> Self {
+        Design {
+            rows: (0..data.len()).collect(),
+            data,
+            response,
+            expert,
+            gate,
+            warnings: Vec::new(),
+            bases: Vec::new(),
+            features: Vec::new(),
+        }
+    }
+}
+
 impl Design {
     /// The rows of `table` without missing values in the response and the columns of
     /// the formulas, standardised.
