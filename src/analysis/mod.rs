@@ -21,6 +21,7 @@ mod formula;
 mod prediction;
 mod quantile;
 mod quantity;
+pub mod report;
 mod residuals;
 mod responsibility;
 mod search;
