@@ -131,7 +131,7 @@ impl Ends {
 
 impl Search<'_> {
     fn run(&self) -> Result<Fitted> {
-        let starts = match self.template.experts.len() {
+        let mut starts = match self.template.experts.len() {
             1 => 1,
             _ => self.specification.starts,
         };
@@ -143,6 +143,7 @@ impl Search<'_> {
         if self.template.experts.len() > 2 {
             for outcome in self.rearranged(&ends, starts.div_ceil(2))? {
                 ends.take(outcome, KINDS.len());
+                starts += 1;
             }
         }
         let Ends {
