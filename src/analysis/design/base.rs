@@ -2,7 +2,7 @@
 
 use super::standard::{largest, moments, power_of_two};
 use crate::analysis::formula::{Component, Formula, spelled};
-use crate::analysis::table::{Cells, Table, number, quoted, shown};
+use crate::analysis::table::{Cells, Table, listed, number, quoted, shown};
 use crate::error::Result;
 use std::cmp::Ordering;
 
@@ -83,10 +83,12 @@ impl Base {
                     let found = levels.binary_search_by(|level| by_level(level, label));
                     found.map_err(|_| {
                         let (name, label) = (quoted(name), shown(label));
-                        table.error_at(
-                            row,
-                            format!("column {name}: the fit has not seen the level {label}"),
-                        )
+                        let known = listed(levels.iter().map(String::as_str));
+                        let message = format!(
+                            "column {name}: the fit has not seen the level {label}; its \
+                             levels are {known}"
+                        );
+                        table.error_at(row, message)
                     })
                 };
                 let levels: Result<Vec<usize>> = labels.iter().zip(rows).map(index).collect();
