@@ -138,6 +138,32 @@ fn constant_and_dependent_terms_are_dropped_with_a_warning() {
 }
 
 #[test]
+fn powers_of_a_balanced_pair_of_values_are_constant_whatever_the_rounding() {
+    let pair = [0.1, 0.3, 0.3, 0.1, 0.1, 0.3, 0.1, 0.3];
+    let design = design(&with(number_column("x", &pair)), "x,x^2,x^3,x^4", "").unwrap();
+    assert_eq!(design.expert.terms, ["(Intercept)", "x"]);
+    assert_eq!(
+        design.warnings,
+        [
+            "expert terms: x^2 is dropped: it is constant",
+            "expert terms: x^3 is dropped: it is a linear combination of the terms before it",
+            "expert terms: x^4 is dropped: it is constant",
+        ]
+    );
+}
+
+#[test]
+fn a_factor_of_one_level_is_dropped_with_a_warning() {
+    let table = with(text_column("sex", &["m"; 8]));
+    let design = design(&table, "x,sex", "").unwrap();
+    assert_eq!(design.expert.terms, ["(Intercept)", "x"]);
+    assert_eq!(
+        design.warnings,
+        ["expert terms: sex is dropped: a factor has one level only"]
+    );
+}
+
+#[test]
 fn every_mistake_is_one_clear_line() {
     let spoilt = ["1", "2", "3", "abc", "5", "6", "7", "8"];
     let table = with(text_column("s", &spoilt));

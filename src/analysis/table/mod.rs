@@ -253,7 +253,17 @@ fn at_line(path: &Path, line: usize, message: impl Into<String>) -> Error {
 
 /// A name as errors and warnings show it.
 pub(super) fn quoted(name: &str) -> String {
-    format!("`{name}`")
+    format!("`{}`", shortened(name))
+}
+
+/// A text as errors and warnings show it: one line, not too long.
+pub(super) fn shortened(text: &str) -> String {
+    const LENGTH: usize = 60;
+    let text = tidy(text);
+    match text.char_indices().nth(LENGTH) {
+        None => text,
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
 }
 
 /// The first names of a list.
@@ -267,13 +277,9 @@ pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Strin
     format!("{}{more}", names.join(", "))
 }
 
-/// A cell as errors show it: one line, not too long.
+/// A cell as errors show it.
 pub(super) fn shown(cell: &str) -> String {
-    const LENGTH: usize = 40;
-    match cell.char_indices().nth(LENGTH) {
-        None => format!("{cell:?}"),
-        Some((end, _)) => format!("{:?}...", &cell[..end]),
-    }
+    format!("\"{}\"", shortened(cell))
 }
 
 /// The content of a cell or name: no blanks around it, and blanks for line ends and
