@@ -1,5 +1,6 @@
 //! Formulas: which terms of the columns a predictor is made of.
 
+use crate::analysis::table::{shortened, shown};
 use crate::error::{Error, Result};
 use std::fmt;
 
@@ -50,6 +51,8 @@ pub enum Component {
 const SPECIAL: [char; 7] = [',', ':', '^', '(', ')', '=', '`'];
 /// Largest exponent.
 const LARGEST: u32 = 9;
+/// Most columns in a product: what a product needs grows as two to their number.
+const MOST_COLUMNS: usize = 8;
 
 impl Formula {
     /// Reads a formula such as ``x,x^2,factor(sex),x:z,`odd, name` ``.
@@ -69,14 +72,15 @@ impl Formula {
             let term = match part {
                 "1" => continue,
                 _ => Term::parse(part).map_err(|expected| {
-                    let place = format!("term {} of {text:?}", i + 1);
-                    Error::value("formula", format!("{place}: {expected}, got {part:?}"))
+                    let got = shown(part);
+                    Error::value("formula", format!("term {}: {expected}, got {got}", i + 1))
                 })?,
             };
             match formula.terms.iter().any(|other| other.is_same(&term)) {
-                true => formula
-                    .warnings
-                    .push(format!("{term} is given twice: taken once")),
+                true => formula.warnings.push(format!(
+                    "{} is given twice: taken once",
+                    shortened(&term.to_string())
+                )),
                 false => formula.terms.push(term),
             }
         }
@@ -87,7 +91,13 @@ impl Formula {
 impl Term {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut components: Vec<Component> = Vec::new();
-        for part in split(text, ':') {
+        let parts = split(text, ':');
+        if parts.len() > MOST_COLUMNS {
+            return Err(format!(
+                "expected a product of at most {MOST_COLUMNS} columns"
+            ));
+        }
+        for part in parts {
             let new = Component::parse(part.trim())?;
             let old = components.iter_mut().find(|old| old.is_like(&new));
             match (old, &new) {
@@ -216,4 +226,98 @@ fn split(text: &str, separator: char) -> Vec<&str> {
         outside && c == separator
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(text: &str) -> Vec<String> {
+        let formula = Formula::parse(text).unwrap();
+        formula.terms.iter().map(Term::to_string).collect()
+    }
+
+    #[test]
+    fn every_kind_of_term_is_read_and_spelled() {
+        assert_eq!(
+            terms("x, x^2,factor(sex),x:z^2:factor(a b),`5-YearMean`,`a:b`^3,1 2"),
+            [
+                "x",
+                "x^2",
+                "factor(sex)",
+                "x:z^2:factor(a b)",
+                "5-YearMean",
+                "`a:b`^3",
+                "1 2"
+            ]
+        );
+        assert_eq!(terms(" "), [""; 0]);
+        assert_eq!(terms("1"), [""; 0]);
+        assert_eq!(terms("1,x"), ["x"]);
+        assert_eq!(terms("`1`"), ["1"]);
+    }
+
+    #[test]
+    fn what_is_spelled_reads_back() {
+        for text in ["x", "x^2:`a,b`", "factor(`(`):x", "`^`^9", "`x=1`"] {
+            assert_eq!(terms(text), [text]);
+        }
+    }
+
+    #[test]
+    fn powers_of_one_column_multiply() {
+        assert_eq!(terms("x:x^2:z:x"), ["x^4:z"]);
+        assert_eq!(terms("factor(a):factor(a)"), ["factor(a)"]);
+    }
+
+    #[test]
+    fn terms_given_twice_are_taken_once_with_a_warning() {
+        let formula = Formula::parse("x:z,x,z:x,x^1").unwrap();
+        assert_eq!(formula.terms.len(), 2);
+        assert_eq!(
+            formula.warnings,
+            [
+                "z:x is given twice: taken once",
+                "x is given twice: taken once"
+            ]
+        );
+    }
+
+    #[test]
+    fn errors_name_the_term_and_what_was_expected() {
+        let odd = "expected a name, name^2, name:name or factor(name), odd names in backquotes";
+        let power = "expected a whole power from 1 to 9";
+        for (text, term, expected, got) in [
+            ("x,,z", 2, "expected the name of a column", ""),
+            ("x,", 2, "expected the name of a column", ""),
+            ("x^0", 1, power, "x^0"),
+            ("x^10", 1, power, "x^10"),
+            ("x^-1", 1, power, "x^-1"),
+            ("x^", 1, power, "x^"),
+            ("^2", 1, "expected the name of a column", "^2"),
+            ("x^2^2", 1, "expected one power", "x^2^2"),
+            ("x^5:x^5", 1, "expected powers up to 9", "x^5:x^5"),
+            ("z,log(x)", 2, odd, "log(x)"),
+            (
+                "factor(x",
+                1,
+                "expected a closing parenthesis after factor(",
+                "factor(x",
+            ),
+            ("`x", 1, "expected a closing backquote", "`x"),
+            ("``", 1, "expected the name of a column", "``"),
+            (
+                "a:b:c:d:e:f:g:h:i",
+                1,
+                "expected a product of at most 8 columns",
+                "a:b:c:d:e:f:g:h:i",
+            ),
+        ] {
+            let error = Formula::parse(text).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("formula: term {term}: {expected}, got \"{got}\"")
+            );
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! The columns that terms are made of.
 
 use super::standard::{largest, moments, power_of_two};
-use crate::analysis::formula::{Component, Formula, spelled};
-use crate::analysis::table::{Cells, Table, number, quoted, shown};
+use crate::analysis::formula::{Component, Formula};
+use crate::analysis::table::{Cells, Table, listed, number, quoted, shortened, shown};
 use crate::error::Result;
 use std::cmp::Ordering;
 
@@ -15,7 +15,7 @@ pub(super) enum Base {
         name: String,
         /// Mean over the rows used.
         mean: f64,
-        /// Their standard deviation, 1 for a constant column.
+        /// Their standard deviation, 0 for a constant column.
         deviation: f64,
         /// A power of two of the size of the largest value.
         size: f64,
@@ -65,9 +65,20 @@ impl Base {
         Ok(Base::Number {
             name,
             mean,
-            deviation: if deviation > 0.0 { deviation } else { 1.0 },
+            deviation,
             size: power_of_two(largest(&values)),
         })
+    }
+
+    /// u = (x - mean) / deviation, 0 for a constant column.
+    pub(super) fn standardised(&self, x: f64) -> f64 {
+        match self {
+            // Halves, so that the difference of huge numbers does not overflow.
+            Base::Number {
+                mean, deviation, ..
+            } if *deviation > 0.0 => (0.5 * x - 0.5 * mean) / deviation * 2.0,
+            _ => 0.0,
+        }
     }
 
     /// The values of the column in `rows` of a table, none of them missing.
@@ -83,10 +94,12 @@ impl Base {
                     let found = levels.binary_search_by(|level| by_level(level, label));
                     found.map_err(|_| {
                         let (name, label) = (quoted(name), shown(label));
-                        table.error_at(
-                            row,
-                            format!("column {name}: the fit has not seen the level {label}"),
-                        )
+                        let known = listed(levels.iter().map(String::as_str));
+                        let message = format!(
+                            "column {name}: the fit has not seen the level {label}; its \
+                             levels are {known}"
+                        );
+                        table.error_at(row, message)
                     })
                 };
                 let levels: Result<Vec<usize>> = labels.iter().zip(rows).map(index).collect();
@@ -146,7 +159,7 @@ pub(super) fn complete_rows(
             incomplete[row] = true;
             count += 1;
         }
-        let count = (count > 0).then(|| format!("{} ({count})", spelled(name)));
+        let count = (count > 0).then(|| format!("{} ({count})", shortened(name)));
         counts.extend(count.filter(|count| !counts.contains(count)));
     }
     let rows: Vec<usize> = (0..table.rows()).filter(|&row| !incomplete[row]).collect();

@@ -2,7 +2,7 @@
 
 use super::base::{Base, Values};
 use super::monomial::Monomial;
-use super::standard::moments;
+use super::standard::{largest, moments};
 
 /// How a monomial becomes a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +42,24 @@ impl Feature {
         };
         let coded = feature.values(bases, columns);
         (feature.mean, feature.deviation) = moments(&coded);
+        // Powers are of values that were rounded: the square of a balanced pair of
+        // values varies by rounding only.
+        let rounding = match coding {
+            Coding::Centred => 1e-7,
+            Coding::Raw => 1e-14,
+        };
+        if feature.deviation <= rounding * largest(&coded) {
+            feature.deviation = 0.0;
+        }
         let values = feature.values(bases, columns);
         (feature, values)
     }
 
     /// Its values for any rows.
     pub(super) fn values(&self, bases: &[Base], columns: &[Values]) -> Vec<f64> {
-        let mut values = self.monomial.values(columns, |base, x| match &bases[base] {
-            Base::Number {
-                mean,
-                deviation,
-                size,
-                ..
-            } => match self.coding {
-                // Halves, so that the difference of huge numbers does not overflow.
-                Coding::Centred => (0.5 * x - 0.5 * mean) / deviation * 2.0,
-                Coding::Raw => x / size,
-            },
-            Base::Factor { .. } => unreachable!("powers belong to numbers"),
+        let mut values = self.monomial.values(columns, |base, x| match self.coding {
+            Coding::Centred => bases[base].standardised(x),
+            Coding::Raw => x / size(&bases[base]),
         });
         for value in &mut values {
             *value = match self.deviation > 0.0 {
@@ -78,12 +78,8 @@ impl Feature {
             false => 1.0,
         };
         let constant = (Monomial::default(), -self.mean / deviation);
-        let own = self.monomial.powers.iter().map(|&(base, exponent)| {
-            let Base::Number { size, .. } = &bases[base] else {
-                unreachable!("powers belong to numbers");
-            };
-            size.powi(-(exponent as i32))
-        });
+        let powers = self.monomial.powers.iter();
+        let own = powers.map(|&(base, exponent)| size(&bases[base]).powi(-(exponent as i32)));
         let terms: Vec<(Monomial, f64)> = match self.coding {
             Coding::Raw => vec![(self.monomial.clone(), own.product::<f64>() / deviation)],
             Coding::Centred => self
@@ -102,6 +98,13 @@ impl Feature {
     }
 }
 
+fn size(base: &Base) -> f64 {
+    match base {
+        Base::Number { size, .. } => *size,
+        Base::Factor { .. } => unreachable!("powers belong to numbers"),
+    }
+}
+
 /// The coefficient of x^power in ((x - mean) / deviation)^exponent.
 fn binomial_term(base: &Base, exponent: u32, power: u32) -> f64 {
     let Base::Number {
@@ -110,6 +113,7 @@ fn binomial_term(base: &Base, exponent: u32, power: u32) -> f64 {
     else {
         unreachable!("powers belong to numbers");
     };
+    let deviation = if *deviation > 0.0 { *deviation } else { 1.0 };
     let chosen = (0..power).fold(1.0, |c, i| c * f64::from(exponent - i) / f64::from(i + 1));
     let shift = (-mean / deviation).powi((exponent - power) as i32);
     chosen * shift * deviation.powi(-(power as i32))

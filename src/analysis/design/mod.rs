@@ -12,7 +12,7 @@ mod tests;
 pub use new_rows::NewRows;
 
 use crate::analysis::formula::Formula;
-use crate::analysis::table::{Table, quoted};
+use crate::analysis::table::{Table, quoted, shortened};
 use crate::error::Result;
 use crate::model::Data;
 use base::{Base, Values};
@@ -134,6 +134,12 @@ impl Design {
             let (products, notes) = monomial::products(table, formula, &uses, &bases)?;
             warnings.extend(notes.into_iter().map(say));
             check_width(table, name, &products, &bases, rows.len())?;
+            let narrow = products.iter().filter(|p| p.width(&bases) == 0);
+            let dropped = |p: &Product| {
+                let name = shortened(&p.name(&bases));
+                format!("{name} is dropped: a factor has one level only")
+            };
+            warnings.extend(narrow.map(dropped).map(say));
             let candidates = candidates(&products, &bases, &values);
             let reduced = side::reduced(&candidates, &bases)?;
             warnings.extend(reduced.warnings.iter().cloned().map(say));
@@ -279,7 +285,7 @@ fn check_range(table: &Table, reduced: &Reduced, scale: f64) -> Result<()> {
         let own = column[k].abs();
         let held = RANGE.contains(&own) && RANGE.contains(&(own * scale));
         if !held || column.iter().any(|v| !(v * scale).is_finite()) {
-            let term = &reduced.terms[k];
+            let term = shortened(&reduced.terms[k]);
             return Err(table.error(format!(
                 "the coefficient of {term} in raw units is beyond floating-point numbers: \
                  rescale its columns or the response"

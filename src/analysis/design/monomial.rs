@@ -2,7 +2,7 @@
 
 use super::base::{Base, Use, Values, use_of};
 use crate::analysis::formula::{Component, Formula, spelled};
-use crate::analysis::table::Table;
+use crate::analysis::table::{Table, shortened};
 use crate::error::Result;
 
 /// A term of a formula: powers of number columns times factors, by index of their base
@@ -177,15 +177,19 @@ pub(super) fn products(
         product.factors.sort();
         product.factors.dedup();
         match all.contains(&product) {
-            true => warnings.push(format!("{term} is given twice: taken once")),
+            true => warnings.push(format!(
+                "{} is given twice: taken once",
+                shortened(&term.to_string())
+            )),
             false => all.push(product),
         }
     }
     for product in all.clone() {
         for margin in margins(&product) {
             if !margin.is_empty() && !all.contains(&margin) {
-                let (margin_name, name) = (margin.name(bases), product.name(bases));
-                warnings.push(format!("{margin_name} is added: {name} needs it"));
+                let added = shortened(&margin.name(bases));
+                let name = shortened(&product.name(bases));
+                warnings.push(format!("{added} is added: {name} needs it"));
                 all.push(margin);
             }
         }

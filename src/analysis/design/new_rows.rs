@@ -2,7 +2,7 @@
 
 use super::Design;
 use super::base::{self, Base, Values};
-use crate::analysis::table::{Cells, Table};
+use crate::analysis::table::{Cells, Table, shortened};
 use crate::error::Result;
 use ndarray::Array2;
 
@@ -45,7 +45,7 @@ impl Design {
         for (j, feature) in self.features.iter().enumerate() {
             for (i, value) in feature.values(&self.bases, &values).into_iter().enumerate() {
                 if !value.is_finite() {
-                    let name = feature.monomial.name(&self.bases);
+                    let name = shortened(&feature.monomial.name(&self.bases));
                     let message = format!("{name} is too far from the values of the fit");
                     return Err(table.error_at(rows[i], message));
                 }

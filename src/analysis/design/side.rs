@@ -3,6 +3,7 @@
 use super::base::Base;
 use super::feature::Feature;
 use crate::analysis::quantity::INTERCEPT;
+use crate::analysis::table::shortened;
 use crate::error::{Error, Result};
 use ndarray::{Array1, Array2};
 use ndarray_linalg::LeastSquaresSvd;
@@ -92,6 +93,7 @@ pub(super) fn reduced(candidates: &[Candidate], bases: &[Base]) -> Result<Reduce
             }
         };
         raw.push((feature_itself - rest) / own);
+        let name = shortened(&name);
         reduced
             .warnings
             .push(format!("{name} is dropped: it is {is_what}"));

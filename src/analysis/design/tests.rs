@@ -1,6 +1,10 @@
 use super::*;
-use crate::analysis::table::Cells;
-use crate::analysis::table::Column;
+use crate::analysis::table::{Cells, Column};
+use crate::analysis::{GateChoice, Specification};
+use crate::backend::Cpu;
+use crate::fit::{Options, Start, StartContext, Stop, fit};
+use crate::rng::{Purpose, Stream};
+use proptest::prelude::*;
 use std::path::Path;
 
 fn text_column(name: &str, cells: &[&str]) -> Column {
@@ -23,30 +27,448 @@ fn table(columns: Vec<Column>) -> Table {
     Table::from_columns(Path::new("t.csv"), columns).unwrap()
 }
 
+/// Response `y`, numbers `x` and `z`, factor `sex`.
+fn example() -> Table {
+    table(vec![
+        number_column("y", &[1.0, 3.0, 2.0, 5.0, 4.0, 9.0, 2.5, 7.0]),
+        number_column("x", &[1.0, 2.0, 4.0, 5.0, 7.0, 6.5, -3.0, 0.5]),
+        number_column("z", &[0.3, 0.1, 0.9, 0.8, 0.35, 0.2, 0.6, 0.7]),
+        text_column("sex", &["m", "f", "f", "m", "d", "f", "d", "m"]),
+    ])
+}
+
 fn design(table: &Table, expert: &str, gate: &str) -> Result<Design> {
     let formula = |text| Formula::parse(text).unwrap();
     Design::new(table, "y", &formula(expert), &formula(gate))
 }
 
-const Y: [f64; 6] = [1.0, 3.0, 2.0, 5.0, 4.0, 9.0];
-const X: [f64; 6] = [1.0, 2.0, 4.0, 5.0, 7.0, 6.5];
+fn error(table: &Table, expert: &str) -> String {
+    let text = design(table, expert, "").unwrap_err().to_string();
+    assert!(!text.contains('\n'), "more than one line: {text}");
+    text
+}
+
+fn with(column: Column) -> Table {
+    let mut columns = example().columns().to_vec();
+    columns.retain(|old| old.name != column.name);
+    columns.push(column);
+    table(columns)
+}
 
 #[test]
 fn experts_and_gate_share_a_feature() {
-    let table = table(vec![number_column("y", &Y), number_column("x", &X)]);
-    let design = design(&table, "x,x^2", "x").unwrap();
-    assert_eq!(design.data.dimension(), 2);
+    let design = design(&example(), "x,x^2", "x,z").unwrap();
+    assert_eq!(design.data.dimension(), 3);
     assert_eq!(design.expert.features, [0, 1]);
-    assert_eq!(design.gate.features, [0]);
+    assert_eq!(design.gate.features, [0, 2]);
     assert_eq!(design.expert.terms, ["(Intercept)", "x", "x^2"]);
-    assert_eq!(design.gate.to_raw.dim(), (2, 3));
+    assert_eq!(design.gate.to_raw.dim(), (3, 4));
+}
+
+#[test]
+fn features_have_mean_zero_and_deviation_one() {
+    let design = design(&example(), "x,x^2,x:z,z,sex", "z^2").unwrap();
+    let n = design.data.len() as f64;
+    for j in 0..design.data.dimension() {
+        let column = design.data.column(j);
+        assert!(column.iter().sum::<f64>().abs() < 1e-12 * n);
+        assert!((column.iter().map(|v| v * v).sum::<f64>() / n - 1.0).abs() < 1e-12);
+    }
 }
 
 #[test]
 fn a_text_column_is_a_factor_of_treatment_contrasts() {
-    let sex = text_column("sex", &["m", "f", "f", "m", "d", "f"]);
-    let table = table(vec![number_column("y", &Y), number_column("x", &X), sex]);
-    let design = design(&table, "x,sex", "").unwrap();
+    let design = design(&example(), "x,sex", "").unwrap();
     assert_eq!(design.expert.terms, ["(Intercept)", "x", "sex=f", "sex=m"]);
     assert_eq!(design.gate.terms, ["(Intercept)"]);
+}
+
+#[test]
+fn numbers_as_factor_are_sorted_by_value_and_named_in_short() {
+    let groups = [10.0, 2.0, 2.0, -1.5, 10.0, 2.0, 1e300, 2.0];
+    let design = design(&with(number_column("g", &groups)), "factor(g)", "").unwrap();
+    assert_eq!(design.expert.terms[1..], ["g=2", "g=10", "g=1e300"]);
+}
+
+#[test]
+fn an_interaction_of_a_factor_brings_the_terms_it_needs() {
+    let design = design(&example(), "x:sex", "").unwrap();
+    let terms = ["(Intercept)", "x", "sex=f", "sex=m", "x:sex=f", "x:sex=m"];
+    assert_eq!(design.expert.terms, [&terms[..2], &terms[4..]].concat());
+    assert_eq!(
+        design.warnings,
+        ["expert terms: x is added: x:sex needs it"]
+    );
+}
+
+#[test]
+fn rows_with_a_missing_value_in_a_used_column_are_left_out_and_counted() {
+    let nan = f64::NAN;
+    let x = number_column("x", &[1.0, nan, 4.0, 5.0, nan, 6.5, 2.0, 1.0]);
+    let mut columns = with(x).columns().to_vec();
+    columns.retain(|c| c.name != "sex");
+    columns.push(text_column("sex", &["m", "", "f", "m", "f", "", "m", "f"]));
+    let table = table(columns);
+    let both = design(&table, "x,sex", "").unwrap();
+    assert_eq!(both.rows, [0, 2, 3, 6, 7]);
+    assert_eq!(
+        both.warnings,
+        ["3 of 8 rows left out: values are missing in x (2), sex (2)"]
+    );
+    assert_eq!(design(&table, "z", "").unwrap().rows.len(), 8);
+}
+
+#[test]
+fn constant_and_dependent_terms_are_dropped_with_a_warning() {
+    let x: Vec<f64> = match &example().column("x").unwrap().cells {
+        Cells::Number(x) => x.iter().map(|x| 3.0 - 2.0 * x.unwrap()).collect(),
+        Cells::Text(_) => unreachable!(),
+    };
+    let mut columns = with(number_column("c", &[0.1; 8])).columns().to_vec();
+    columns.push(number_column("w", &x));
+    let design = design(&table(columns), "x,c,w,w^2,z", "").unwrap();
+    assert_eq!(design.expert.terms, ["(Intercept)", "x", "z", "w^2"]);
+    assert_eq!(
+        design.warnings,
+        [
+            "expert terms: c is dropped: it is constant",
+            "expert terms: w is dropped: it is a linear combination of the terms before it",
+        ]
+    );
+}
+
+#[test]
+fn powers_of_a_balanced_pair_of_values_are_constant_whatever_the_rounding() {
+    let pair = [0.1, 0.3, 0.3, 0.1, 0.1, 0.3, 0.1, 0.3];
+    let design = design(&with(number_column("x", &pair)), "x,x^2,x^3,x^4", "").unwrap();
+    assert_eq!(design.expert.terms, ["(Intercept)", "x"]);
+    assert_eq!(
+        design.warnings,
+        [
+            "expert terms: x^2 is dropped: it is constant",
+            "expert terms: x^3 is dropped: it is a linear combination of the terms before it",
+            "expert terms: x^4 is dropped: it is constant",
+        ]
+    );
+}
+
+#[test]
+fn a_factor_of_one_level_is_dropped_with_a_warning() {
+    let table = with(text_column("sex", &["m"; 8]));
+    let design = design(&table, "x,sex", "").unwrap();
+    assert_eq!(design.expert.terms, ["(Intercept)", "x"]);
+    assert_eq!(
+        design.warnings,
+        ["expert terms: sex is dropped: a factor has one level only"]
+    );
+}
+
+#[test]
+fn every_mistake_is_one_clear_line() {
+    let spoilt = ["1", "2", "3", "abc", "5", "6", "7", "8"];
+    let table = with(text_column("s", &spoilt));
+    let example = example();
+    for (table, terms, expected) in [
+        (
+            &table,
+            "s",
+            "t.csv: row 4: column `s`: expected a number, got \"abc\"",
+        ),
+        (
+            &table,
+            "s^2",
+            "t.csv: row 4: column `s`: expected a number, got \"abc\"",
+        ),
+        (
+            &example,
+            "sex^2",
+            "t.csv: row 1: column `sex`: expected a number, got \"m\"",
+        ),
+        (
+            &example,
+            "x + z",
+            "t.csv: no column `x + z`; the columns are `y`, `x`, `z`, `sex` (terms are \
+             separated by commas)",
+        ),
+        (
+            &example,
+            "x,y",
+            "t.csv: `y` is the response: it cannot be a term",
+        ),
+        (
+            &example,
+            "factor(x)",
+            "t.csv: the factor `x` has a level of its own in each of the 8 rows",
+        ),
+        (
+            &example,
+            "x,x^2,x^3,z,z^2,z^3,x:z",
+            "t.csv: expert terms: expected fewer than the 8 rows, got 8 with the intercept and \
+             the levels of factors",
+        ),
+    ] {
+        assert_eq!(error(table, terms), expected);
+    }
+    let y = |cells: &[f64]| with(number_column("y", cells));
+    assert_eq!(
+        error(&y(&[0.1; 8]), "x"),
+        "t.csv: the response `y` is constant: all 8 values are 0.1"
+    );
+    assert_eq!(
+        error(&y(&[f64::NAN; 8]), "x"),
+        "t.csv: every row has a missing value: y (8)"
+    );
+    let infinite = [1.0, 2.0, f64::INFINITY, 4.0, 5.0, 6.0, 7.0, 8.0];
+    assert_eq!(
+        error(&y(&infinite), "x"),
+        "t.csv: row 3: column `y`: expected a finite number, got inf"
+    );
+    let text = with(text_column("y", &["a", "b", "c", "d", "e", "f", "g", "h"]));
+    assert_eq!(
+        error(&text, "x"),
+        "t.csv: row 1: column `y`: expected a number, got \"a\""
+    );
+    let huge = [1e300, 2e300, 0.0, -1e300, 5e299, 1e298, 3.0, 1e300];
+    assert_eq!(
+        error(&with(number_column("x", &huge)), "x,x^2"),
+        "t.csv: the coefficient of x^2 in raw units is beyond floating-point numbers: rescale \
+         its columns or the response"
+    );
+}
+
+#[test]
+fn huge_and_tiny_columns_give_the_same_features() {
+    let cells = [1.0, 2.0, 4.0, 5.0, 7.0, 6.5, -3.0, 0.5];
+    let plain = design(&with(number_column("x", &cells)), "x", "x").unwrap();
+    for size in [2f64.powi(900), 2f64.powi(-900)] {
+        let scaled = cells.map(|x| x * size);
+        let scaled = design(&with(number_column("x", &scaled)), "x", "x").unwrap();
+        assert_eq!(scaled.data, plain.data);
+        assert_eq!(
+            scaled.expert.to_raw[[1, 1]] * size,
+            plain.expert.to_raw[[1, 1]]
+        );
+    }
+}
+
+#[test]
+fn new_rows_are_standardised_as_the_rows_of_the_fit() {
+    let table = example();
+    let design = design(&table, "x,x^2,sex,x:sex", "z^2").unwrap();
+    let new = design.features_of(&table).unwrap();
+    assert_eq!(new.inputs, design.data.inputs());
+    let responses = design.standardised_response_of(&table, &new).unwrap();
+    let responses: Vec<f64> = responses.unwrap().into_iter().flatten().collect();
+    assert_eq!(responses, design.data.responses());
+}
+
+#[test]
+fn new_rows_need_no_response_and_say_what_they_lack() {
+    let design = design(&example(), "x,sex", "").unwrap();
+    let x = || number_column("x", &[1.0, f64::NAN, 2.0]);
+    let sex = |last| text_column("sex", &["m", "f", last]);
+    let new = table(vec![x(), sex("d")]);
+    let rows = design.features_of(&new).unwrap();
+    assert_eq!(rows.rows, [0, 2]);
+    assert_eq!(
+        rows.warnings,
+        ["1 of 3 rows left out: values are missing in x (1)"]
+    );
+    assert_eq!(design.standardised_response_of(&new, &rows).unwrap(), None);
+    let message = |table: &Table| design.features_of(table).unwrap_err().to_string();
+    assert_eq!(
+        message(&table(vec![x()])),
+        "t.csv: no column `sex`; the columns are `x`"
+    );
+    assert_eq!(
+        message(&table(vec![x(), sex("u")])),
+        "t.csv: row 3: column `sex`: the fit has not seen the level \"u\"; its levels are `d`, \
+         `f`, `m`"
+    );
+    let far = number_column("x", &[1.0, f64::MAX, 2.0]);
+    let squared = super::tests::design(&example(), "x,x^2", "").unwrap();
+    assert_eq!(
+        squared
+            .features_of(&table(vec![far]))
+            .unwrap_err()
+            .to_string(),
+        "t.csv: row 2: x^2 is too far from the values of the fit"
+    );
+}
+
+#[test]
+fn without_any_term_the_mixture_is_of_constants() {
+    // Two normals of 300 rows each at -3 and 3: the maximum is near the truth.
+    let n = 600;
+    let wave = |i: usize| (0.37 * i as f64).sin() + (0.83 * i as f64).cos();
+    let y: Vec<f64> = (0..n)
+        .map(|i| wave(i) + if i % 2 == 0 { 3.0 } else { -3.0 })
+        .collect();
+    let design = design(&table(vec![number_column("y", &y)]), "1", "").unwrap();
+    assert_eq!(design.data.dimension(), 0);
+    for gate in [
+        GateChoice::Softmax,
+        GateChoice::Constant,
+        GateChoice::Sigmoid,
+    ] {
+        let specification = Specification {
+            gate,
+            ..Specification::default()
+        };
+        let template = specification.template(&design, 2);
+        let bounds = specification.bounds(&design, &template, 1.0);
+        let context = StartContext {
+            template: &template,
+            truth: None,
+            data: &design.data,
+            bounds: &bounds,
+        };
+        let starts = [Start::KMeans, Start::Random];
+        let stream = |start: usize| Stream::named(1, "", 0, Purpose::Start(start as u32));
+        let found = fit(&Cpu::new(), context, &starts, stream, &Options::default()).unwrap();
+        let best = found.best();
+        assert_eq!(best.stop, Stop::Converged, "{gate:?}");
+        let mut means: Vec<f64> = best
+            .parameters
+            .experts
+            .iter()
+            .map(|e| design.response.mean + design.response.deviation * e.intercept)
+            .collect();
+        means.sort_by(f64::total_cmp);
+        assert!(
+            (means[0] + 3.0).abs() < 0.2 && (means[1] - 3.0).abs() < 0.2,
+            "{means:?}"
+        );
+    }
+}
+
+/// The value of a raw term by its name, in row i.
+fn raw_value(table: &Table, term: &str, i: usize) -> f64 {
+    let component = |name: &str| {
+        if name == "(Intercept)" {
+            return 1.0;
+        }
+        if let Some((column, level)) = name.split_once('=') {
+            let Cells::Text(cells) = &table.column(column).unwrap().cells else {
+                panic!("{column} is not a factor");
+            };
+            return f64::from(u8::from(cells[i].as_deref() == Some(level)));
+        }
+        let (column, exponent) = name.split_once('^').unwrap_or((name, "1"));
+        table.numbers(column).unwrap()[i]
+            .unwrap()
+            .powi(exponent.parse().unwrap())
+    };
+    term.split(':').map(component).product()
+}
+
+/// Numbers of the two columns, levels, and where the numbers lie.
+fn random_table() -> impl Strategy<Value = (Vec<(f64, f64, f64, usize)>, [f64; 4])> {
+    let row = (-2.0..2.0, -2.0..2.0, -2.0..2.0, 0usize..3);
+    let affine = [-20.0..20.0, -20.0..20.0, 0.01..100.0, 0.01..100.0];
+    (proptest::collection::vec(row, 30..60), affine)
+}
+
+const LEVELS: [&str; 3] = ["a", "b", "c"];
+
+fn built(rows: &[(f64, f64, f64, usize)], x: impl Fn(f64) -> f64, z: impl Fn(f64) -> f64) -> Table {
+    let column = |value: &dyn Fn(&(f64, f64, f64, usize)) -> f64| {
+        rows.iter().map(value).collect::<Vec<f64>>()
+    };
+    let levels: Vec<&str> = rows.iter().map(|row| LEVELS[row.3]).collect();
+    table(vec![
+        number_column("y", &column(&|row| row.0)),
+        number_column("x", &column(&|row| x(row.1))),
+        number_column("z", &column(&|row| z(row.2))),
+        text_column("g", &levels),
+    ])
+}
+
+/// Terms of all kinds, hierarchical or not.
+const FORMULAS: [&str; 8] = [
+    "x",
+    "x,x^2,x^3",
+    "x^2,z",
+    "x,z,x:z,x^2",
+    "x^2:z",
+    "g,x,x:g",
+    "x,z,g,x:z,x:g,z:g,x:z:g",
+    "x^2,x,x^2:z,x:z,z,z^3,x:g",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn raw_coefficients_give_the_predictor_of_the_features(
+        (rows, [mx, mz, sx, sz]) in random_table(),
+        formula in proptest::sample::select(&FORMULAS[..]),
+        slopes in proptest::collection::vec(-1.0f64..1.0, 20),
+        twin in any::<bool>(),
+    ) {
+        let mut table = built(&rows, |x| sx * (x + mx), |z| sz * (z + mz));
+        let mut formula = formula.to_string();
+        if twin {
+            // A dropped column whose square stays: it must be written in the others.
+            let x = table.numbers("x").unwrap().to_vec();
+            let w = x.iter().map(|x| 2.0 - 0.5 * x.unwrap()).collect::<Vec<f64>>();
+            let mut columns = table.columns().to_vec();
+            columns.push(number_column("w", &w));
+            table = super::tests::table(columns);
+            formula = format!("x,w,w^2,w:z,z,{formula}");
+        }
+        let design = design(&table, &formula, "").unwrap();
+        let side = &design.expert;
+        prop_assert_eq!(side.terms.len(), 1 + side.features.len());
+        let raw: Vec<f64> = (0..side.terms.len())
+            .map(|t| {
+                let features = side.features.iter().zip(&slopes);
+                let slopes = features.map(|(&j, slope)| side.to_raw[[t, 1 + j]] * slope);
+                0.3 * side.to_raw[[t, 0]] + slopes.sum::<f64>()
+            })
+            .collect();
+        for i in 0..rows.len() {
+            let (x, _) = design.data.row(i);
+            let standardised: f64 =
+                0.3 + side.features.iter().zip(&slopes).map(|(&j, s)| s * x[j]).sum::<f64>();
+            let parts: Vec<f64> = side
+                .terms
+                .iter()
+                .zip(&raw)
+                .map(|(term, raw)| raw * raw_value(&table, term, i))
+                .collect();
+            let size: f64 = parts.iter().map(|p| p.abs()).sum::<f64>() + 1.0;
+            let error = (parts.iter().sum::<f64>() - standardised).abs();
+            // Dropped columns are written in the others by least squares.
+            let tolerance = if twin { 1e-9 } else { 1e-12 };
+            prop_assert!(error < tolerance * size, "{} of {}", error, size);
+        }
+    }
+
+    #[test]
+    fn features_do_not_depend_on_units_or_origin(
+        (rows, _) in random_table(),
+        scale in proptest::sample::select(vec![1e-6, 1e6, -1.0, -1e-6]),
+        shift in proptest::sample::select(vec![0.0, 1e4, -1e4]),
+        formula in proptest::sample::select(vec![
+            "x",
+            "x,x^2,x^3",
+            "x,z,x:z,x^2",
+            "g,x,x:g",
+            "x,x^2,x^3,x^4,x^5,x^6,x^7,x^8,x^9",
+        ]),
+    ) {
+        let plain = design(&built(&rows, |x| x, |z| z), formula, "x").unwrap();
+        let moved = design(&built(&rows, |x| scale * (x + shift), |z| z), formula, "x").unwrap();
+        prop_assert_eq!(&plain.expert.terms, &moved.expert.terms);
+        prop_assert_eq!(&plain.expert.features, &moved.expert.features);
+        prop_assert_eq!(&plain.gate.features, &moved.gate.features);
+        for j in 0..plain.data.dimension() {
+            let pairs = || plain.data.column(j).iter().zip(moved.data.column(j));
+            let sign = pairs().map(|(a, b)| a * b).sum::<f64>().signum();
+            let farthest = pairs().map(|(a, b)| (a - sign * b).abs()).fold(0.0, f64::max);
+            // 1e4 * epsilon, amplified by the ninth power.
+            prop_assert!(farthest < 1e-9, "feature {} by {}", j, farthest);
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Tables of people's data: named columns of numbers or text, cells may be missing.
 
 mod csv;
+mod parquet;
+#[cfg(test)]
+mod parquet_tests;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +66,23 @@ impl Cells {
         }
     }
 
+    /// Numbers if all cells that are not missing are numbers; NaN is missing.
+    fn settled(self) -> Self {
+        match self {
+            Cells::Number(cells) => {
+                let number = |cell: Option<f64>| cell.filter(|v| !v.is_nan());
+                Cells::Number(cells.into_iter().map(number).collect())
+            }
+            Cells::Text(cells) => {
+                let all = cells.iter().flatten().all(|cell| number(cell).is_some());
+                match all {
+                    false => Cells::Text(cells),
+                    true => Cells::Number(cells.iter().map(|c| number(c.as_ref()?)).collect()),
+                }
+            }
+        }
+    }
+
     /// True for text of which more than half of the cells that are not missing are
     /// numbers: a column of numbers with typing errors rather than a factor.
     pub fn is_spoilt_number(&self) -> bool {
@@ -84,18 +104,32 @@ impl Table {
     /// Missing values are empty cells, `NA`, `NaN`, `null` (in any case) and `.`. A
     /// first column without a name holds row names and is left out.
     ///
+    /// Parquet: columns of numbers, booleans (text `true` and `false`), dates (text) and
+    /// texts, whose cells mean what they mean in CSV; nested columns are left out. Pages
+    /// may be plain or compressed by Snappy, gzip or Zstandard.
+    ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read; [`Error::Input`] with the line if
     /// it is not such a table.
     pub fn read(path: &Path) -> Result<Self> {
-        csv::read(path)
+        let extension = path.extension().map(|e| e.to_ascii_lowercase());
+        match extension.is_some_and(|extension| extension == "parquet") {
+            true => parquet::read(path),
+            false => csv::read(path),
+        }
     }
 
-    /// A table that is not from a file; `path` is what errors call it.
+    /// A table that is not from a file; `path` is what errors call it. NaN is a missing
+    /// value, and texts that are all numbers are numbers.
     ///
     /// # Errors
     /// [`Error::Input`] for empty or repeated names or columns of unequal lengths.
     pub fn from_columns(path: &Path, columns: Vec<Column>) -> Result<Self> {
+        let settled = columns.into_iter().map(|column| Column {
+            name: column.name,
+            cells: column.cells.settled(),
+        });
+        let columns: Vec<Column> = settled.collect();
         let wrong = |message: String| Err(Error::input(path, "", message));
         let mut seen = HashSet::new();
         for (i, column) in columns.iter().enumerate() {
@@ -145,17 +179,14 @@ impl Table {
     /// # Errors
     /// [`Error::Input`] that lists the columns there are.
     pub fn column(&self, name: &str) -> Result<&Column> {
-        const SHOWN: usize = 12;
         self.find(name).ok_or_else(|| {
-            let mut names: Vec<String> = self.columns.iter().map(|c| quoted(&c.name)).collect();
-            let more = names.len().saturating_sub(SHOWN);
-            names.truncate(SHOWN);
-            let more = match more {
-                0 => String::new(),
-                more => format!(" and {more} more"),
+            let names = listed(self.columns.iter().map(|column| column.name.as_str()));
+            let hint = match name.contains(['+', '*', '~', '|']) {
+                true => " (terms are separated by commas)",
+                false => "",
             };
-            let (name, names) = (quoted(name), names.join(", "));
-            self.error(format!("no column {name}; the columns are {names}{more}"))
+            let name = quoted(name);
+            self.error(format!("no column {name}; the columns are {names}{hint}"))
         })
     }
 
@@ -222,16 +253,33 @@ fn at_line(path: &Path, line: usize, message: impl Into<String>) -> Error {
 
 /// A name as errors and warnings show it.
 pub(super) fn quoted(name: &str) -> String {
-    format!("`{name}`")
+    format!("`{}`", shortened(name))
 }
 
-/// A cell as errors show it: one line, not too long.
-pub(super) fn shown(cell: &str) -> String {
-    const LENGTH: usize = 40;
-    match cell.char_indices().nth(LENGTH) {
-        None => format!("{cell:?}"),
-        Some((end, _)) => format!("{:?}...", &cell[..end]),
+/// A text as errors and warnings show it: one line, not too long.
+pub(super) fn shortened(text: &str) -> String {
+    const LENGTH: usize = 60;
+    let text = tidy(text);
+    match text.char_indices().nth(LENGTH) {
+        None => text,
+        Some((end, _)) => format!("{}...", &text[..end]),
     }
+}
+
+/// The first names of a list.
+pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names: Vec<String> = names.take(SHOWN).map(quoted).collect();
+    format!("{}{more}", names.join(", "))
+}
+
+/// A cell as errors show it.
+pub(super) fn shown(cell: &str) -> String {
+    format!("\"{}\"", shortened(cell))
 }
 
 /// The content of a cell or name: no blanks around it, and blanks for line ends and
