@@ -20,6 +20,6 @@ pub use fitted::{Attainment, Fitted, Optimum, Spurious};
 pub use quantity::{INTERCEPT, Part, Quantity, Scale, quantities};
 pub use specification::{GateChoice, Specification, SpuriousRule};
 pub use uncertainty::{
-    BootstrapEstimate, BootstrapFits, Estimate, Limit, Missing, ProfileLimits, Profiles,
+    BootstrapEstimate, BootstrapFits, Estimate, Expected, Limit, Missing, ProfileLimits, Profiles,
     Uncertainty, UncertaintyOptions, uncertainty,
 };

@@ -179,6 +179,14 @@ impl Plane<'_> {
         None
     }
 
+    /// d2 l / d c2 of the constrained maximum, as far as coordinates on a bound stay there.
+    pub fn bend(&self, point: &Point) -> Option<f64> {
+        let at_bound = |j: &usize| self.bounds.is_at_bound(&point.packed, *j);
+        let held: Vec<usize> = (0..point.packed.len()).filter(at_bound).collect();
+        let velocity = self.velocity(point, &held)?;
+        Some(velocity.dot(&point.derivatives.hessian.dot(&velocity)))
+    }
+
     /// The velocity d theta / d c of the constrained maximum, `held` apart; `None` if no
     /// coordinate of the form may move.
     pub fn velocity(&self, point: &Point, held: &[usize]) -> Option<Array1<f64>> {
