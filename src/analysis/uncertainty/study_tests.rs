@@ -174,7 +174,9 @@ struct Case {
     start: Parameters,
 }
 
-fn cases() -> Vec<Case> {
+/// Each row as often as `copies` says: the same maximum, `copies` times the information.
+fn cases(copies: usize) -> Vec<Case> {
+    let columns = |file, names| columns(file, names).map(|column| column.repeat(copies));
     let [x, y] = columns("NPreg.csv", ["x", "yn"]);
     let experts: &[(&[f64], f64)] = &[
         (&[14.77, 9.82, -0.966], 3.46),
@@ -223,7 +225,7 @@ fn cases() -> Vec<Case> {
 #[test]
 #[ignore = "a study of a minute; needs the data sets"]
 fn study_agreement_of_standard_errors_with_the_bootstrap() {
-    for case in cases() {
+    for case in cases(1) {
         let bounds = case.specification.bounds(&case.design, &case.start, 1.0);
         let best = optimum(&case.design, &case.start, &bounds);
         let options = UncertaintyOptions {
@@ -281,6 +283,43 @@ fn study_agreement_of_standard_errors_with_the_bootstrap() {
             );
         }
         crossing(&case, &best, fits);
+    }
+}
+
+/// The same with every row 4, 16 and 64 times: what is of the sample's size goes away, what
+/// is of the sample stays.
+#[test]
+#[ignore = "a study of minutes; needs the data sets"]
+fn study_agreement_as_the_sample_grows() {
+    for copies in [1, 4, 16, 64] {
+        for case in cases(copies) {
+            let bounds = case.specification.bounds(&case.design, &case.start, 1.0);
+            let best = optimum(&case.design, &case.start, &bounds);
+            let options = UncertaintyOptions {
+                expected: Expected::Every,
+                bootstrap: Some(Bootstrap {
+                    replicates: 4000,
+                    seed: 2,
+                }),
+                ..UncertaintyOptions::default()
+            };
+            let all = uncertainty(&Cpu::new(), &case.design, &best, options).unwrap();
+            let fits = all.bootstrap.as_ref().unwrap();
+            let ratios = all.estimates.iter().map(|e| {
+                let boot = e.bootstrap.clone().unwrap();
+                let sd = boot.map_or(f64::NAN, |boot| boot.standard_deviation);
+                let expected = e.expected_error.clone().unwrap().unwrap();
+                let observed = e.standard_error.clone().unwrap();
+                format!("{:.3} {:.3}", observed / sd, expected / sd)
+            });
+            let ratios: Vec<String> = ratios.collect();
+            println!(
+                "| {} | {copies} | {:.3} | {} |",
+                case.name,
+                1.0 - fits.failure_rate(),
+                ratios.join(" | ")
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Profile-likelihood intervals of linear forms.
 
 use super::constrained::{Plane, Point};
+use super::label::keeps_labels;
 use super::missing::Missing;
 use crate::backend::Backend;
 use crate::fit::bounds::Bounds;
@@ -69,10 +70,13 @@ pub struct ProfileInterval {
 /// of which the part is returned that is connected with the maximum. From the maximum
 /// outwards, each constrained maximum is reached from its neighbour along its velocity
 /// d theta / d c; ends are roots of the signed root r(c) of the deviance, by Newton's
-/// method with r' = -(d l / d c) / r, held in a bracket.
+/// method with r' = -(d l / d c) / r, held in a bracket. A constrained maximum that slopes
+/// and bends do not connect with its neighbour is taken if it is better than the path
+/// promised and has its labels (a better branch: the profile is the largest); else the
+/// step is halved.
 ///
 /// Infinite bounds mark coordinates that may go to infinity (gates). A side that ends in
-/// one is unbounded if the deviance is below the quantile at 10^4 times the half-width of
+/// one of them is unbounded if the deviance is below the quantile at 10^4 times the half-width of
 /// the Wald interval.
 ///
 /// # Errors
@@ -283,12 +287,20 @@ impl Side<'_, '_> {
                 continue;
             };
             let visited = self.visited(distance, point);
-            match is_continuous(inner, &visited) {
-                true => return Ok(visited),
-                false => missing = Missing::Jump(value + self.offset),
+            match unexplained(inner, &visited) {
+                gap if gap.abs() <= CONTINUOUS => return Ok(visited),
+                // A better branch, if not the same one with the labels exchanged.
+                gap if gap > 0.0 && self.keeps_labels(&visited.point) => return Ok(visited),
+                _ => missing = Missing::Jump(value + self.offset),
             }
         }
         Err(missing)
+    }
+
+    fn keeps_labels(&self, point: &Point) -> bool {
+        let best = self.plane.parameters(&self.best.packed);
+        let parameters = self.plane.parameters(&point.packed);
+        keeps_labels(&best, &parameters, self.plane.data)
     }
 
     fn visited(&self, distance: f64, point: Point) -> Visited {
@@ -309,13 +321,12 @@ impl Side<'_, '_> {
     }
 }
 
-/// True if slopes and bends at two points explain the difference of their
-/// log-likelihoods (Hermite's rule, exact for polynomials of degree 4): else the second is
-/// on the path of another maximum, such as that with the labels exchanged, or too far to
-/// tell.
-fn is_continuous(from: &Visited, to: &Visited) -> bool {
+/// The difference of the log-likelihoods at two points, over one plus its size, that slopes
+/// and bends there do not explain (Hermite's rule, exact for polynomials of degree 4): if
+/// there is one, the second is on another branch, or too far to tell.
+fn unexplained(from: &Visited, to: &Visited) -> f64 {
     let step = to.distance - from.distance;
     let [first, last] = [from, to].map(|v| v.point.derivatives.log_likelihood);
     let explained = step * (0.5 * (from.slope + to.slope) + step * (from.bend - to.bend) / 12.0);
-    (last - first - explained).abs() <= CONTINUOUS * (1.0 + (last - first).abs())
+    (last - first - explained) / (1.0 + (last - first).abs())
 }
