@@ -45,4 +45,4 @@ pub use published::{
     Assignment, CopyWeight, NoiseDraws, PublishedStart, ShrinkingNoise, StartingVariance,
 };
 pub use schedule::Schedule;
-pub use start::{Start, StartContext};
+pub use start::{Start, StartContext, partition_start};
