@@ -155,10 +155,10 @@ fn study_coverage_of_profile_intervals() {
     }
 }
 
-/// x and y of two columns of a CSV file of the folder that SMOE_PEERS names.
+/// Two columns of a data set.
 fn columns(file: &str, names: [&str; 2]) -> [Vec<f64>; 2] {
-    let folder = std::env::var("SMOE_PEERS").expect("SMOE_PEERS names the folder of the data");
-    let path = std::path::Path::new(&folder).join(file);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/peers");
+    let path = folder.join(file);
     let mut reader = csv::Reader::from_path(path).unwrap();
     let header = reader.headers().unwrap().clone();
     let at = names.map(|name| header.iter().position(|h| h == name).unwrap());
@@ -223,7 +223,7 @@ fn cases(copies: usize) -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "a study of a minute; needs the data sets"]
+#[ignore = "a study of seconds"]
 fn study_agreement_of_standard_errors_with_the_bootstrap() {
     for case in cases(1) {
         let bounds = case.specification.bounds(&case.design, &case.start, 1.0);
@@ -289,7 +289,7 @@ fn study_agreement_of_standard_errors_with_the_bootstrap() {
 /// The same with every row 4, 16 and 64 times: what is of the sample's size goes away, what
 /// is of the sample stays.
 #[test]
-#[ignore = "a study of minutes; needs the data sets"]
+#[ignore = "a study of minutes"]
 fn study_agreement_as_the_sample_grows() {
     for copies in [1, 4, 16, 64] {
         for case in cases(copies) {
