@@ -82,16 +82,16 @@ pub fn analyse(
         step(&format!("{} experts: standard errors", model.experts));
         let known = uncertainty(backend, &design, best, request.uncertainty)?;
         if let Some(fits) = &known.bootstrap
-            && fits.used < fits.replicates
+            && fits.maxima < fits.replicates
         {
             let reasons: Vec<String> = fits
-                .left_out
+                .others
                 .iter()
                 .map(|(reason, count)| format!("{count} {reason}"))
                 .collect();
             warnings.push(format!(
-                "bootstrap: {} of {} refits are left out ({})",
-                fits.replicates - fits.used,
+                "bootstrap: {} of {} refits have no maximum with the labels of the fit ({})",
+                fits.replicates - fits.maxima,
                 fits.replicates,
                 reasons.join(", ")
             ));

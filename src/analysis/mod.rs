@@ -47,6 +47,6 @@ pub use search::search;
 pub use specification::{GateChoice, Specification, SpuriousRule};
 pub use table::{Cells, Column, Table};
 pub use uncertainty::{
-    BootstrapEstimate, BootstrapFits, Estimate, Limit, Missing, ProfileLimits, Profiles,
+    BootstrapEstimate, BootstrapFits, Estimate, Expected, Limit, Missing, ProfileLimits, Profiles,
     Uncertainty, UncertaintyOptions, uncertainty,
 };

@@ -34,7 +34,7 @@ impl fmt::Display for Missing {
             }
             Missing::Inference(missing) => missing.fmt(f),
             Missing::TooFewRefits(count) => {
-                write!(f, "only {count} refits of the bootstrap ended at a maximum")
+                write!(f, "only {count} refits of the bootstrap tell it")
             }
         }
     }

@@ -26,7 +26,7 @@ use super::quantity::{Quantity, Scale, quantities};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::fit::Bounds;
-use crate::fit::inference::{Bootstrap, Information};
+use crate::fit::inference::{self, Bootstrap, Information};
 use crate::model::Coordinate;
 use statrs::distribution::{ContinuousCDF, Normal};
 use std::result::Result as Known;
@@ -36,10 +36,22 @@ use std::result::Result as Known;
 pub struct UncertaintyOptions {
     /// Of all intervals; 0.95 by default.
     pub level: f64,
+    /// Standard errors from the expected information too: 137 rows per row and expert.
+    pub expected: Expected,
     /// Profile-likelihood intervals: tens of passes over the data each.
     pub profiles: Profiles,
     /// Parametric bootstrap: a refit for every replicate.
     pub bootstrap: Option<Bootstrap>,
+}
+
+/// Whether standard errors from the expected information are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// No.
+    #[default]
+    Skip,
+    /// Of every quantity.
+    Every,
 }
 
 /// Whether profile-likelihood intervals are computed.
@@ -56,6 +68,7 @@ impl Default for UncertaintyOptions {
     fn default() -> Self {
         UncertaintyOptions {
             level: 0.95,
+            expected: Expected::default(),
             profiles: Profiles::default(),
             bootstrap: None,
         }
@@ -82,6 +95,9 @@ pub struct Estimate {
     pub value: f64,
     /// |f'| (w' A^-1 w)^(1/2), A the observed information.
     pub standard_error: Known<f64, Missing>,
+    /// The same with A the expected information of the model at these inputs, if asked for:
+    /// what a parametric bootstrap tends to.
+    pub expected_error: Option<Known<f64, Missing>>,
     /// |f'| (w' A^-1 (sum s s') A^-1 w)^(1/2)
     pub sandwich: Known<f64, Missing>,
     /// f(q - z e) and f(q + z e), e the standard error of q from the observed
@@ -121,6 +137,15 @@ pub fn uncertainty(
         optimum,
         options,
         information: Information::new(backend, &design.data, &optimum.parameters, &held.bounds),
+        expected: match options.expected {
+            Expected::Skip => None,
+            Expected::Every => Some(Information::expected(
+                backend,
+                &design.data,
+                &optimum.parameters,
+                &held.bounds,
+            )),
+        },
         held,
     };
     let quantities = quantities(design, &optimum.parameters);
@@ -149,7 +174,8 @@ struct Context<'a> {
     optimum: &'a Optimum,
     options: UncertaintyOptions,
     held: Held,
-    information: Known<Information, crate::fit::inference::Missing>,
+    information: Known<Information, inference::Missing>,
+    expected: Option<Known<Information, inference::Missing>>,
 }
 
 /// What does not move: the gate that runs away is pinned where it is.
@@ -184,6 +210,13 @@ impl Held {
         }
     }
 
+    /// True if `quantity` is made of one of these.
+    fn touches(&self, quantity: &Quantity, coordinates: &[Coordinate]) -> bool {
+        let own = self.coordinates.iter().zip(&quantity.weights);
+        own.filter(|(_, w)| **w != 0.0)
+            .any(|(c, _)| coordinates.contains(c))
+    }
+
     /// The reason why `quantity` has no standard error, if it has none.
     fn check(&self, quantity: &Quantity) -> Known<(), Missing> {
         let on = |j: &usize| quantity.weights[*j] != 0.0;
@@ -214,8 +247,11 @@ impl Context<'_> {
             Scale::Linear => 1.0,
             Scale::Exponential => value,
         };
-        let error = self.error(&quantity, Information::standard_error);
-        let sandwich = self.error(&quantity, Information::sandwich);
+        let observed = &self.information;
+        let error = self.error(&quantity, observed, Information::standard_error);
+        let sandwich = self.error(&quantity, observed, Information::sandwich);
+        let expected = self.expected.as_ref();
+        let expected = expected.map(|e| self.error(&quantity, e, Information::standard_error));
         let wide = Normal::standard().inverse_cdf(0.5 + 0.5 * self.options.level);
         let wald = error
             .clone()
@@ -227,6 +263,7 @@ impl Context<'_> {
         Estimate {
             value,
             standard_error: error.map(|error| slope * error),
+            expected_error: expected.map(|error| error.map(|error| slope * error)),
             sandwich: sandwich.map(|error| slope * error),
             wald,
             profile,
@@ -239,10 +276,11 @@ impl Context<'_> {
     fn error(
         &self,
         quantity: &Quantity,
-        of: fn(&Information, &[f64]) -> Known<f64, crate::fit::inference::Missing>,
+        information: &Known<Information, inference::Missing>,
+        of: fn(&Information, &[f64]) -> Known<f64, inference::Missing>,
     ) -> Known<f64, Missing> {
         self.held.check(quantity)?;
-        let information = self.information.as_ref().map_err(|m| m.clone())?;
+        let information = information.as_ref().map_err(|m| m.clone())?;
         Ok(of(information, &quantity.weights)?)
     }
 }

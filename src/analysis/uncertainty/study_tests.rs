@@ -7,12 +7,14 @@
 //! ```
 
 use super::tests::{PARABOLA, Raw, blank, design, drawn, optimum, standardised};
-use super::{Profiles, Uncertainty, UncertaintyOptions, uncertainty};
-use crate::analysis::{Design, GateChoice, Optimum, Specification, quantities};
+use super::{
+    BootstrapFits, Expected, Limit, Profiles, Uncertainty, UncertaintyOptions, uncertainty,
+};
+use crate::analysis::{Design, GateChoice, Optimum, Part, Quantity, Specification, quantities};
 use crate::backend::Cpu;
-use crate::fit::inference::{Bootstrap, Ending};
+use crate::fit::inference::{Bootstrap, Ending, Information, Refit};
 use crate::model::Parameters;
-use crate::num::sum::mean_and_deviation;
+use crate::num::sum::{mean_and_deviation, quantile};
 use rayon::prelude::*;
 use statrs::distribution::{Binomial, DiscreteCDF};
 use std::collections::BTreeMap;
@@ -153,10 +155,10 @@ fn study_coverage_of_profile_intervals() {
     }
 }
 
-/// x and y of two columns of a CSV file of the folder that SMOE_PEERS names.
+/// Two columns of a data set.
 fn columns(file: &str, names: [&str; 2]) -> [Vec<f64>; 2] {
-    let folder = std::env::var("SMOE_PEERS").expect("SMOE_PEERS names the folder of the data");
-    let path = std::path::Path::new(&folder).join(file);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/peers");
+    let path = folder.join(file);
     let mut reader = csv::Reader::from_path(path).unwrap();
     let header = reader.headers().unwrap().clone();
     let at = names.map(|name| header.iter().position(|h| h == name).unwrap());
@@ -172,7 +174,9 @@ struct Case {
     start: Parameters,
 }
 
-fn cases() -> Vec<Case> {
+/// Each row as often as `copies` says: the same maximum, `copies` times the information.
+fn cases(copies: usize) -> Vec<Case> {
+    let columns = |file, names| columns(file, names).map(|column| column.repeat(copies));
     let [x, y] = columns("NPreg.csv", ["x", "yn"]);
     let experts: &[(&[f64], f64)] = &[
         (&[14.77, 9.82, -0.966], 3.46),
@@ -219,12 +223,13 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "a study of minutes; needs the data sets"]
+#[ignore = "a study of seconds"]
 fn study_agreement_of_standard_errors_with_the_bootstrap() {
-    for case in cases() {
+    for case in cases(1) {
         let bounds = case.specification.bounds(&case.design, &case.start, 1.0);
         let best = optimum(&case.design, &case.start, &bounds);
         let options = UncertaintyOptions {
+            expected: Expected::Every,
             profiles: Profiles::Every,
             bootstrap: Some(Bootstrap {
                 replicates: 10_000,
@@ -232,68 +237,143 @@ fn study_agreement_of_standard_errors_with_the_bootstrap() {
             }),
             ..UncertaintyOptions::default()
         };
-        let began = std::time::Instant::now();
         let all = uncertainty(&Cpu::new(), &case.design, &best, options).unwrap();
-        let seconds = began.elapsed().as_secs_f64();
         let fits = all.bootstrap.as_ref().unwrap();
         println!(
-            "\n### {}: log-likelihood {:.6}, {} of {} refits used, left out {:?} ({seconds:.0} s)\n",
-            case.name, best.log_likelihood, fits.used, fits.replicates, fits.left_out
+            "\n### {}: log-likelihood {:.6}; {} of {} refits at a maximum, others {:?}\n",
+            case.name, best.log_likelihood, fits.maxima, fits.replicates, fits.others
         );
         println!(
-            "| quantity | estimate | observed | sandwich | bootstrap sd | observed / bootstrap | sandwich / bootstrap | robust | skewness | bias / sd | Wald | profile | percentile |"
+            "| quantity | estimate | observed | sandwich | expected | bootstrap | refits \
+             | obs./boot. | sand./boot. | exp./boot. | skewness | bias/sd |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
         for e in &all.estimates {
-            let used = fits.refits.iter().filter(|r| r.ending == Ending::Maximum);
-            let values: Vec<f64> = used.map(|r| e.quantity.value(&r.packed)).collect();
-            let shape = Shape::new(values);
             let boot = e.bootstrap.clone().unwrap().unwrap();
-            let error = e.standard_error.clone().unwrap();
-            let sandwich = e.sandwich.clone().unwrap();
-            let [low, high] = e.wald.clone().unwrap();
-            let profile = e.profile.clone().unwrap();
+            let sd = boot.standard_deviation;
+            let expected = e.expected_error.clone().unwrap();
+            let errors = [&e.standard_error, &e.sandwich, &expected].map(|e| e.clone().unwrap());
+            let [observed, sandwich, expected] = errors;
+            let maxima = fits.refits.iter().filter(|r| r.ending == Ending::Maximum);
+            let values: Vec<f64> = maxima.map(|r| e.quantity.value(&r.packed)).collect();
             println!(
-                "| {} | {:.5} | {:.5} | {:.5} | {:.5} | {:.3} | {:.3} | {:.3} | {:.2} | {:.2} | {low:.4} {high:.4} | {} | {:.4} {:.4} |",
+                "| {} | {:.4} | {observed:.4} | {sandwich:.4} | {expected:.4} | {sd:.4} | {} \
+                 | {:.3} | {:.3} | {:.3} | {:.2} | {:.2} |",
                 e.quantity.name,
                 e.value,
-                error,
-                sandwich,
-                boot.standard_deviation,
-                error / boot.standard_deviation,
-                sandwich / boot.standard_deviation,
-                error / shape.robust,
-                shape.skewness,
-                boot.bias / boot.standard_deviation,
-                match &profile {
-                    Ok(p) => format!("{:?} {:?} ({} passes)", p.low, p.high, p.passes),
-                    Err(m) => m.to_string(),
-                },
-                boot.percentile[0],
-                boot.percentile[1],
+                boot.used,
+                observed / sd,
+                sandwich / sd,
+                expected / sd,
+                skewness(&values),
+                boot.bias / sd,
+            );
+        }
+        println!("\n| quantity | Wald | profile | passes | percentile |\n|---|---|---|---|---|");
+        for e in &all.estimates {
+            let [low, high] = e.wald.clone().unwrap();
+            let [below, above] = e.bootstrap.clone().unwrap().unwrap().percentile;
+            let profile = match e.profile.clone().unwrap() {
+                Ok(p) => format!("{} to {} | {}", limit(p.low), limit(p.high), p.passes),
+                Err(missing) => format!("{missing} | "),
+            };
+            println!(
+                "| {} | {low:.4} to {high:.4} | {profile} | {below:.4} to {above:.4} |",
+                e.quantity.name
+            );
+        }
+        crossing(&case, &best, fits);
+    }
+}
+
+/// The same with every row 4, 16 and 64 times: what is of the sample's size goes away, what
+/// is of the sample stays.
+#[test]
+#[ignore = "a study of minutes"]
+fn study_agreement_as_the_sample_grows() {
+    for copies in [1, 4, 16, 64] {
+        for case in cases(copies) {
+            let bounds = case.specification.bounds(&case.design, &case.start, 1.0);
+            let best = optimum(&case.design, &case.start, &bounds);
+            let options = UncertaintyOptions {
+                expected: Expected::Every,
+                bootstrap: Some(Bootstrap {
+                    replicates: 4000,
+                    seed: 2,
+                }),
+                ..UncertaintyOptions::default()
+            };
+            let all = uncertainty(&Cpu::new(), &case.design, &best, options).unwrap();
+            let fits = all.bootstrap.as_ref().unwrap();
+            let ratios = all.estimates.iter().map(|e| {
+                let boot = e.bootstrap.clone().unwrap();
+                let sd = boot.map_or(f64::NAN, |boot| boot.standard_deviation);
+                let expected = e.expected_error.clone().unwrap().unwrap();
+                let observed = e.standard_error.clone().unwrap();
+                format!("{:.3} {:.3}", observed / sd, expected / sd)
+            });
+            let ratios: Vec<String> = ratios.collect();
+            println!(
+                "| {} | {copies} | {:.3} | {} |",
+                case.name,
+                1.0 - fits.failure_rate(),
+                ratios.join(" | ")
             );
         }
     }
 }
 
-/// What the refits of one quantity look like.
-struct Shape {
-    /// Half the distance of the 15.87 and 84.13 % quantiles: a normal law's standard
-    /// deviation, whatever the tails.
-    robust: f64,
-    skewness: f64,
+fn limit(limit: Limit) -> String {
+    match limit {
+        Limit::At(value) => format!("{value:.4}"),
+        Limit::Bound(value) => format!("bound {value:.4}"),
+        Limit::Unbounded => "unbounded".to_string(),
+    }
 }
 
-impl Shape {
-    fn new(mut values: Vec<f64>) -> Self {
-        let (mean, deviation) = mean_and_deviation(&values);
-        let cubes = values.iter().map(|v| ((v - mean) / deviation).powi(3));
-        let skewness = cubes.sum::<f64>() / values.len() as f64;
-        values.sort_by(f64::total_cmp);
-        let at = |p: f64| crate::num::sum::quantile(&values, p);
-        Shape {
-            robust: 0.5 * (at(0.841_344_746) - at(0.158_655_254)),
-            skewness,
-        }
-    }
+fn skewness(values: &[f64]) -> f64 {
+    let (mean, deviation) = mean_and_deviation(values);
+    let cubes = values.iter().map(|v| ((v - mean) / deviation).powi(3));
+    cubes.sum::<f64>() / values.len() as f64
+}
+
+/// Where the gate's two weights are equal, -intercept / slope: known where the slope is
+/// not. Standard error by the delta method; refits with a gate that runs away included.
+fn crossing(case: &Case, best: &Optimum, fits: &BootstrapFits) {
+    let all = quantities(&case.design, &best.parameters);
+    let gate: Vec<&Quantity> = all.iter().filter(|q| q.part == Part::Gate).collect();
+    let [intercept, slope] = gate[..] else {
+        return;
+    };
+    let at = |packed: &[f64]| -intercept.value(packed) / slope.value(packed);
+    let layout = best.parameters.layout();
+    let packed = layout.pack(&best.parameters);
+    let information = Information::new(
+        &Cpu::new(),
+        &case.design.data,
+        &best.parameters,
+        &best.bounds,
+    )
+    .unwrap();
+    let pairs = intercept.weights.iter().zip(&slope.weights);
+    let size = slope.value(&packed);
+    let weights: Vec<f64> = pairs.map(|(a, b)| (-a - at(&packed) * b) / size).collect();
+    let error = information.standard_error(&weights).unwrap();
+    let tells = |r: &&Refit| matches!(r.ending, Ending::Maximum | Ending::RunsAway(_));
+    let mut values: Vec<f64> = fits
+        .refits
+        .iter()
+        .filter(tells)
+        .map(|r| at(&r.packed))
+        .collect();
+    let (_, deviation) = mean_and_deviation(&values);
+    values.sort_by(f64::total_cmp);
+    let [below, above] = [0.025, 0.975].map(|p| quantile(&values, p));
+    println!(
+        "\nThe gate crosses 1/2 at {:.4}: observed {error:.4}, bootstrap {deviation:.4} of {} \
+         refits, ratio {:.3}, percentile {below:.4} to {above:.4}",
+        at(&packed),
+        values.len(),
+        error / deviation
+    );
 }

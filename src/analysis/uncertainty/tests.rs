@@ -229,8 +229,8 @@ fn every_quantity_has_its_errors_and_intervals_around_its_estimate() {
         }
     }
     let fits = all.bootstrap.unwrap();
-    let left_out: usize = fits.left_out.values().sum();
-    assert_eq!((fits.replicates, fits.used), (50, 50 - left_out));
+    let others: usize = fits.others.values().sum();
+    assert_eq!((fits.replicates, fits.maxima), (50, 50 - others));
     assert_eq!(fits.refits.len(), 50);
 }
 

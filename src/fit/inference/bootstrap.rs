@@ -29,11 +29,12 @@ pub enum Ending {
     /// At a maximum that another order of its experts brings nearer to the fit: its
     /// coordinates are not those of the fit's.
     OtherLabels,
-    /// With coordinates on a bound that the fit's are not on.
+    /// With coordinates on a bound that the fit's are not on, some of them not a gate's.
     OnBound(Vec<Coordinate>),
-    /// With these coordinates of the gate no farther than one standard error from a
-    /// bound, which is a number of the search, not of the model: the gate tends to a
-    /// step, or an expert to weight 0, and the likelihood has no maximum.
+    /// With these coordinates of the gate on a bound or no farther than one standard error
+    /// from it, which is a number of the search, not of the model: the gate tends to a
+    /// step, or an expert to weight 0, and the likelihood has no maximum. The other
+    /// coordinates tend to limits and are those where the search stopped.
     RunsAway(Vec<Coordinate>),
     /// At a point without standard errors.
     Singular(Missing),
@@ -110,26 +111,31 @@ fn ending(
     let before = bounds.at_bound(&fitted.layout(), &fitted.layout().pack(fitted));
     let new = |c: &&Coordinate| !before.contains(c);
     let on_bound: Vec<Coordinate> = outcome.on_bound.iter().filter(new).copied().collect();
-    if !on_bound.is_empty() {
+    if !on_bound.iter().all(is_of_gate) {
         return Ending::OnBound(on_bound);
     }
-    let runaway = match Information::new(backend, sample, &outcome.parameters, bounds) {
-        Ok(information) => runaway(&information, &outcome.parameters, bounds),
+    if !keeps_labels(fitted, &outcome.parameters, sample) {
+        return Ending::OtherLabels;
+    }
+    let mut away = on_bound;
+    match Information::new(backend, sample, &outcome.parameters, bounds) {
+        Ok(information) => away.extend(near_bounds(&information, &outcome.parameters, bounds)),
         // A step's information vanishes altogether.
-        Err(Missing::Singular(of)) if of.iter().all(is_of_gate) => of,
+        Err(Missing::Singular(of)) if of.iter().all(is_of_gate) => away.extend(of),
         Err(missing) => return Ending::Singular(missing),
     };
-    if !runaway.is_empty() {
-        return Ending::RunsAway(runaway);
-    }
-    match keeps_labels(fitted, &outcome.parameters, sample) {
+    match away.is_empty() {
         true => Ending::Maximum,
-        false => Ending::OtherLabels,
+        false => Ending::RunsAway(away),
     }
 }
 
 /// Coordinates of the gate within one standard error of a bound.
-fn runaway(information: &Information, parameters: &Parameters, bounds: &Bounds) -> Vec<Coordinate> {
+fn near_bounds(
+    information: &Information,
+    parameters: &Parameters,
+    bounds: &Bounds,
+) -> Vec<Coordinate> {
     let layout = parameters.layout();
     let packed = layout.pack(parameters);
     let near = |j: &usize| {

@@ -13,12 +13,13 @@
 //! outwards, lambda = d l / d c the multiplier. Where the information is singular the step
 //! is that of the trust region of [`crate::fit::quadratic`].
 
+use super::face::Face;
 use crate::backend::{Backend, Derivatives};
 use crate::fit::bounds::Bounds;
-use crate::fit::quadratic::{in_ball, restrict};
+use crate::fit::quadratic::in_ball;
 use crate::model::{Data, Layout, Parameters};
 use crate::num::dense::Factor;
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, Array2};
 
 /// Most Newton steps at one c.
 const MAX_STEPS: usize = 60;
@@ -55,17 +56,6 @@ pub(super) struct Plane<'a> {
     pub scale: Array1<f64>,
     /// Passes over the data so far.
     pub passes: usize,
-}
-
-/// The directions on some coordinates that keep the linear form.
-struct Face {
-    moving: Vec<usize>,
-    /// D on them.
-    scale: Array1<f64>,
-    /// D^-1 w over its squared length, if it is not 0: moves the form by 1.
-    across: Option<Array1<f64>>,
-    /// Z. Shape: moving, moving or one less.
-    basis: Array2<f64>,
 }
 
 impl Plane<'_> {
@@ -117,7 +107,11 @@ impl Plane<'_> {
         let pulled = |j: usize| point.derivatives.gradient[j] - multiplier * self.weights[j];
         let moves =
             |j: &usize| !self.bounds.blocks(&point.packed, *j, pulled(*j)) && !held.contains(j);
-        Face::new(self, (0..point.packed.len()).filter(moves).collect())
+        Face::new(
+            (0..point.packed.len()).filter(moves).collect(),
+            &self.weights,
+            &self.scale,
+        )
     }
 
     /// The maximum on the plane through `point`, up from there; `None` if it is not found.
@@ -179,11 +173,23 @@ impl Plane<'_> {
         None
     }
 
+    /// d2 l / d c2 of the constrained maximum, as far as coordinates on a bound stay there.
+    pub fn bend(&self, point: &Point) -> Option<f64> {
+        let at_bound = |j: &usize| self.bounds.is_at_bound(&point.packed, *j);
+        let held: Vec<usize> = (0..point.packed.len()).filter(at_bound).collect();
+        let velocity = self.velocity(point, &held)?;
+        Some(velocity.dot(&point.derivatives.hessian.dot(&velocity)))
+    }
+
     /// The velocity d theta / d c of the constrained maximum, `held` apart; `None` if no
     /// coordinate of the form may move.
     pub fn velocity(&self, point: &Point, held: &[usize]) -> Option<Array1<f64>> {
         let moves = |j: &usize| !self.bounds.is_pinned(*j) && !held.contains(j);
-        let face = Face::new(self, (0..point.packed.len()).filter(moves).collect());
+        let face = Face::new(
+            (0..point.packed.len()).filter(moves).collect(),
+            &self.weights,
+            &self.scale,
+        );
         let across = face.across.as_ref()?;
         let scaled = face.scaled_curvature(&point.derivatives.hessian);
         let pulled = face.basis.t().dot(&scaled.dot(across));
@@ -268,69 +274,6 @@ impl Plane<'_> {
             };
         }
         moved
-    }
-}
-
-impl Face {
-    fn new(plane: &Plane, moving: Vec<usize>) -> Self {
-        let scale: Array1<f64> = moving.iter().map(|&j| plane.scale[j]).collect();
-        let normal: Array1<f64> = moving.iter().map(|&j| plane.weights[j]).collect();
-        let normal = normal / &scale;
-        let square = normal.dot(&normal);
-        let count = moving.len();
-        let (across, basis) = match square > 0.0 {
-            false => (None, Array2::eye(count)),
-            true => {
-                let mut mirror = &normal / square.sqrt();
-                mirror[0] += 1.0f64.copysign(mirror[0]);
-                let twice = 2.0 / mirror.dot(&mirror);
-                let reflection = Array2::from_shape_fn((count, count), |(a, b)| {
-                    f64::from(u8::from(a == b)) - twice * mirror[a] * mirror[b]
-                });
-                let basis = reflection.slice(s![.., 1..]).to_owned();
-                (Some(normal / square), basis)
-            }
-        };
-        Face {
-            moving,
-            scale,
-            across,
-            basis,
-        }
-    }
-
-    /// Z' D^-1 v
-    fn along(&self, v: &Array1<f64>) -> Array1<f64> {
-        let moving: Array1<f64> = self.moving.iter().map(|&j| v[j]).collect();
-        self.basis.t().dot(&(moving / &self.scale))
-    }
-
-    /// D^-1 A D^-1
-    fn scaled_curvature(&self, hessian: &Array2<f64>) -> Array2<f64> {
-        let mut scaled = -restrict(hessian, &self.moving);
-        for ((a, b), value) in scaled.indexed_iter_mut() {
-            *value /= self.scale[a] * self.scale[b];
-        }
-        scaled
-    }
-
-    /// Z' D^-1 A D^-1 Z
-    fn curvature(&self, hessian: &Array2<f64>) -> Array2<f64> {
-        let half = self.scaled_curvature(hessian).dot(&self.basis);
-        self.basis.t().dot(&half)
-    }
-
-    /// D^-1 Z y on all coordinates.
-    fn expand(&self, y: &Array1<f64>, size: usize) -> Array1<f64> {
-        self.unscaled(&self.basis.dot(y), size)
-    }
-
-    fn unscaled(&self, v: &Array1<f64>, size: usize) -> Array1<f64> {
-        let mut all = Array1::zeros(size);
-        for ((&j, value), scale) in self.moving.iter().zip(v).zip(&self.scale) {
-            all[j] = value / scale;
-        }
-        all
     }
 }
 

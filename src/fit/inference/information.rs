@@ -1,4 +1,4 @@
-//! Observed information at a maximum, its inverse and the sandwich.
+//! Observed and expected information at a maximum, their inverses and the sandwich.
 
 use super::missing::Missing;
 use crate::backend::Backend;
@@ -6,6 +6,7 @@ use crate::fit::bounds::Bounds;
 use crate::fit::quadratic::restrict;
 use crate::model::{Data, Parameters};
 use crate::num::dense::{Factor, SymmetricEigen};
+use crate::num::log_space::LOG_TWO_PI;
 use ndarray::{Array1, Array2};
 
 /// Least eigenvalue of the information scaled to a diagonal of ones. Sums over rows carry
@@ -39,13 +40,50 @@ impl Information {
         maximum: &Parameters,
         bounds: &Bounds,
     ) -> Result<Self, Missing> {
+        let observed = -backend.derivatives(maximum, data).hessian;
+        let products = backend.score_outer(maximum, data);
+        Information::from_matrices(maximum, bounds, &observed, &products)
+    }
+
+    /// The expected (Fisher) information of the model at `maximum`, at the rows' own
+    /// inputs,
+    ///
+    /// ```text
+    /// sum_n integral s(x_n, y) s(x_n, y)' p(y | x_n) dy,
+    /// ```
+    ///
+    /// in the place of the observed one: its standard errors are those over all samples
+    /// that the model would draw at these inputs, as a parametric bootstrap's are, while
+    /// the observed information is that of this sample (Efron and Hinkley 1978). The
+    /// integral over each expert's normal law is the trapezoidal rule of step 1/8 out to
+    /// 8.5 standard deviations, exponentially accurate for analytic integrands (Trefethen
+    /// and Weideman 2014); it costs 137 rows per row and expert.
+    ///
+    /// # Errors
+    /// As [`Information::new`].
+    pub fn expected(
+        backend: &dyn Backend,
+        data: &Data,
+        maximum: &Parameters,
+        bounds: &Bounds,
+    ) -> Result<Self, Missing> {
+        let expected = expected_products(backend, data, maximum);
+        Information::from_matrices(maximum, bounds, &expected, &expected)
+    }
+
+    fn from_matrices(
+        maximum: &Parameters,
+        bounds: &Bounds,
+        observed: &Array2<f64>,
+        products: &Array2<f64>,
+    ) -> Result<Self, Missing> {
         let layout = maximum.layout();
         let packed = layout.pack(maximum);
         let held = |j: usize| bounds.is_pinned(j) || bounds.is_at_bound(&packed, j);
         let free: Vec<usize> = (0..packed.len()).filter(|&j| !held(j)).collect();
         let coordinate = |position: usize| layout.coordinates()[free[position]];
-        let observed = restrict(&-backend.derivatives(maximum, data).hessian, &free);
-        let products = restrict(&backend.score_outer(maximum, data), &free);
+        let observed = restrict(observed, &free);
+        let products = restrict(products, &free);
         if observed.iter().chain(&products).any(|v| !v.is_finite()) {
             return Err(Missing::NotFinite);
         }
@@ -122,4 +160,48 @@ impl Information {
             false => Ok(scaled),
         }
     }
+}
+
+/// Half the number of intervals of the trapezoidal rule, and its step.
+const NODES: i32 = 68;
+const STEP: f64 = 0.125;
+/// Rows whose nodes are laid out at a time.
+const CHUNK: usize = 512;
+
+/// sum_n E s s' given x_n: the score products of rows (x_n, y) at the nodes y, counted by
+/// their weight.
+pub(super) fn expected_products(
+    backend: &dyn Backend,
+    data: &Data,
+    parameters: &Parameters,
+) -> Array2<f64> {
+    let size = parameters.layout().len();
+    let mut total = Array2::zeros((size, size));
+    let mut x = vec![0.0; data.dimension()];
+    let mut law = parameters.conditional(&x);
+    for first in (0..data.len()).step_by(CHUNK) {
+        let (mut inputs, mut responses, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for row in first..data.len().min(first + CHUNK) {
+            data.read_row(row, &mut x);
+            parameters.conditional_into(&x, &mut law);
+            for expert in law.active() {
+                let weight = data.count(row) * law.log_weights[expert].exp();
+                for node in -NODES..=NODES {
+                    let z = STEP * f64::from(node);
+                    inputs.extend_from_slice(&x);
+                    responses.push(law.means[expert] + law.variances[expert].sqrt() * z);
+                    counts.push(weight * STEP * (-0.5 * (z * z + LOG_TWO_PI)).exp());
+                }
+            }
+        }
+        let shape = (responses.len(), x.len());
+        let rows = Array2::from_shape_vec(shape, inputs).ok();
+        let rows = rows.and_then(|inputs| Data::new(inputs, Array1::from(responses)).ok());
+        match rows.and_then(|rows| rows.with_counts(Array1::from(counts)).ok()) {
+            Some(rows) => total += &backend.score_outer(parameters, &rows),
+            // A mean or a weight that is not finite.
+            None => total.fill(f64::NAN),
+        }
+    }
+    total
 }

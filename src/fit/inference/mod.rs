@@ -18,6 +18,7 @@
 
 mod bootstrap;
 mod constrained;
+mod face;
 mod information;
 mod label;
 mod missing;

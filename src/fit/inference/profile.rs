@@ -1,6 +1,7 @@
 //! Profile-likelihood intervals of linear forms.
 
 use super::constrained::{Plane, Point};
+use super::label::keeps_labels;
 use super::missing::Missing;
 use crate::backend::Backend;
 use crate::fit::bounds::Bounds;
@@ -19,6 +20,11 @@ const MAX_FITS: usize = 80;
 const STRIDE: f64 = 3.0;
 /// Beyond this many half-widths of the Wald interval an open side is unbounded.
 const FARTHEST: f64 = 1e4;
+/// Part of a step that two neighbours may lie apart before the path is given up.
+const NEAREST: f64 = 1e-3;
+/// Largest difference of log-likelihoods, over one plus itself, that slopes and bends at
+/// neighbours may leave unexplained.
+const CONTINUOUS: f64 = 0.05;
 /// Relative width of a bracket that cannot be divided further.
 const NARROW: f64 = 1e-11;
 
@@ -64,10 +70,13 @@ pub struct ProfileInterval {
 /// of which the part is returned that is connected with the maximum. From the maximum
 /// outwards, each constrained maximum is reached from its neighbour along its velocity
 /// d theta / d c; ends are roots of the signed root r(c) of the deviance, by Newton's
-/// method with r' = -(d l / d c) / r, held in a bracket.
+/// method with r' = -(d l / d c) / r, held in a bracket. A constrained maximum that slopes
+/// and bends do not connect with its neighbour is taken if it is better than the path
+/// promised and has its labels (a better branch: the profile is the largest); else the
+/// step is halved.
 ///
 /// Infinite bounds mark coordinates that may go to infinity (gates). A side that ends in
-/// one is unbounded if the deviance is below the quantile at 10^4 times the half-width of
+/// one of them is unbounded if the deviance is below the quantile at 10^4 times the half-width of
 /// the Wald interval.
 ///
 /// # Errors
@@ -149,9 +158,11 @@ fn better(plane: &Plane, point: &Point, gain: f64) -> Missing {
 struct Side<'a, 'b> {
     plane: &'a mut Plane<'b>,
     best: &'a Point,
+    /// Which way is outwards.
     sign: f64,
     /// The root of the quantile.
     root: f64,
+    /// What pinned coordinates add to the form.
     offset: f64,
 }
 
@@ -159,61 +170,56 @@ struct Side<'a, 'b> {
 struct Visited {
     distance: f64,
     point: Point,
+    /// First and second derivative of its log-likelihood in the distance.
+    slope: f64,
+    bend: f64,
 }
 
 impl Side<'_, '_> {
     fn end(&mut self) -> Result<End, Missing> {
         let centre = self.plane.form(&self.best.packed);
         let farthest = self.farthest(centre);
-        let half_width = self.root * self.standard_error();
-        let tolerance = DEVIANCE * (1.0 + self.root * self.root);
         let best = self.best.derivatives.log_likelihood;
+        let tolerance = DEVIANCE * (1.0 + self.root * self.root);
         let tolerance = tolerance.max(1e-12 * best.abs());
-        let mut inner = Visited {
-            distance: 0.0,
-            point: self.best.clone(),
-        };
-        let mut outer: Option<Visited> = None;
-        let mut next = half_width.min(farthest);
-        let mut found = None;
+        let mut inner = self.visited(0.0, self.best.clone());
+        let half_width = self.root * self.standard_error(&inner);
         if farthest <= 1e-12 * half_width {
             return Ok(End::Bound(self.constrained(self.best)));
         }
+        let mut outer: Option<Visited> = None;
+        let mut next = half_width.min(farthest);
         for _ in 0..MAX_FITS {
             let value = centre + self.sign * next;
-            let Some(point) = self.fit(&inner, outer.as_ref(), value, next) else {
-                // Too far from the neighbour.
-                let nearer = 0.5 * (inner.distance + next);
-                if nearer - inner.distance <= 1e-3 * inner.distance.max(1e-3 * half_width) {
-                    return Err(Missing::NoConvergence(value + self.offset));
+            let visited = match self.fit(&inner, outer.as_ref(), value, next) {
+                Ok(visited) => visited,
+                Err(missing) => {
+                    // Too far from the neighbour.
+                    let nearer = 0.5 * (inner.distance + next);
+                    if nearer - inner.distance <= NEAREST * inner.distance.max(half_width) {
+                        return Err(missing);
+                    }
+                    next = nearer;
+                    continue;
                 }
-                next = nearer;
-                continue;
             };
-            let loss = best - point.derivatives.log_likelihood;
+            let loss = best - visited.point.derivatives.log_likelihood;
             if -loss > BETTER {
-                return Err(better(self.plane, &point, -loss));
+                return Err(better(self.plane, &visited.point, -loss));
             }
             let deviance = 2.0 * loss.max(0.0);
-            let root = deviance.sqrt();
             if (deviance - self.root * self.root).abs() <= tolerance {
-                found = Some(point);
-                break;
+                return Ok(End::Quantile(self.constrained(&visited.point)));
             }
-            let speed = -self.sign * self.plane.multiplier(&point) / root;
+            let root = deviance.sqrt();
+            let speed = -visited.slope / root;
             let newton = next + (self.root - root) / speed;
-            let visited = Visited {
-                distance: next,
-                point,
-            };
             if root < self.root {
-                if visited.distance >= farthest {
+                if next >= farthest {
                     return Ok(End::Bound(self.constrained(&visited.point)));
                 }
-                if outer.is_none()
-                    && visited.distance >= FARTHEST * half_width
-                    && farthest.is_infinite()
-                {
+                let open = outer.is_none() && farthest.is_infinite();
+                if open && next >= FARTHEST * half_width {
                     return Ok(End::Unbounded);
                 }
                 inner = visited;
@@ -234,12 +240,8 @@ impl Side<'_, '_> {
                 (false, Some(_)) => 0.5 * (low + high),
             };
         }
-        match found {
-            Some(point) => Ok(End::Quantile(self.constrained(&point))),
-            None => Err(Missing::NoConvergence(
-                centre + self.sign * next + self.offset,
-            )),
-        }
+        let value = centre + self.sign * next;
+        Err(Missing::NoConvergence(value + self.offset))
     }
 
     /// How far the box lets the form go.
@@ -255,14 +257,9 @@ impl Side<'_, '_> {
     }
 
     /// The standard error from the bend of the profile at the maximum.
-    fn standard_error(&self) -> f64 {
-        let at_bound = |j: &usize| self.plane.bounds.is_at_bound(&self.best.packed, *j);
-        let held: Vec<usize> = (0..self.best.packed.len()).filter(at_bound).collect();
-        let hessian = &self.best.derivatives.hessian;
-        let velocity = self.plane.velocity(self.best, &held);
-        let bend = velocity.map_or(0.0, |v| -v.dot(&hessian.dot(&v)));
-        match bend > 0.0 {
-            true => 1.0 / bend.sqrt(),
+    fn standard_error(&self, best: &Visited) -> f64 {
+        match best.bend < 0.0 {
+            true => 1.0 / (-best.bend).sqrt(),
             false => {
                 let scaled = &self.plane.weights / &self.plane.scale;
                 scaled.dot(&scaled).sqrt()
@@ -270,24 +267,49 @@ impl Side<'_, '_> {
         }
     }
 
-    /// The constrained maximum at `value`, from the nearer neighbour, else from the other.
+    /// The constrained maximum at `value`, from the nearer neighbour, else from the other;
+    /// on one path with `inner`.
     fn fit(
         &mut self,
         inner: &Visited,
         outer: Option<&Visited>,
         value: f64,
         distance: f64,
-    ) -> Option<Point> {
+    ) -> Result<Visited, Missing> {
         let mut starts = vec![inner];
         starts.extend(outer);
-        starts.sort_by(|a, b| {
-            let gap = |v: &Visited| (v.distance - distance).abs();
-            gap(a).total_cmp(&gap(b))
-        });
-        starts.into_iter().find_map(|start| {
-            let point = self.plane.advance(&start.point, value)?;
-            self.plane.maximise(point)
-        })
+        let gap = |v: &Visited| (v.distance - distance).abs();
+        starts.sort_by(|a, b| gap(a).total_cmp(&gap(b)));
+        let mut missing = Missing::NoConvergence(value + self.offset);
+        for start in starts {
+            let advanced = self.plane.advance(&start.point, value);
+            let Some(point) = advanced.and_then(|point| self.plane.maximise(point)) else {
+                continue;
+            };
+            let visited = self.visited(distance, point);
+            match unexplained(inner, &visited) {
+                gap if gap.abs() <= CONTINUOUS => return Ok(visited),
+                // A better branch, if not the same one with the labels exchanged.
+                gap if gap > 0.0 && self.keeps_labels(&visited.point) => return Ok(visited),
+                _ => missing = Missing::Jump(value + self.offset),
+            }
+        }
+        Err(missing)
+    }
+
+    fn keeps_labels(&self, point: &Point) -> bool {
+        let best = self.plane.parameters(&self.best.packed);
+        let parameters = self.plane.parameters(&point.packed);
+        keeps_labels(&best, &parameters, self.plane.data)
+    }
+
+    fn visited(&self, distance: f64, point: Point) -> Visited {
+        Visited {
+            distance,
+            slope: self.sign * self.plane.multiplier(&point),
+            bend: self.plane.bend(&point).unwrap_or(0.0),
+            point,
+        }
     }
 
     fn constrained(&self, point: &Point) -> ConstrainedMaximum {
@@ -297,4 +319,14 @@ impl Side<'_, '_> {
             packed: point.packed.clone(),
         }
     }
+}
+
+/// The difference of the log-likelihoods at two points, over one plus its size, that slopes
+/// and bends there do not explain (Hermite's rule, exact for polynomials of degree 4): if
+/// there is one, the second is on another branch, or too far to tell.
+fn unexplained(from: &Visited, to: &Visited) -> f64 {
+    let step = to.distance - from.distance;
+    let [first, last] = [from, to].map(|v| v.point.derivatives.log_likelihood);
+    let explained = step * (0.5 * (from.slope + to.slope) + step * (from.bend - to.bend) / 12.0);
+    (last - first - explained) / (1.0 + (last - first).abs())
 }
