@@ -16,12 +16,14 @@
 //!           a = sum p (a_i + (b_i - b) (u_i - u)),   v = sum p (v_i + (b_i - b)^2)
 //! ```
 //!
-//! The merged atom is the one whose law agrees with the pair's up to terms of third
-//! order in (u, b): d/da = d/du d/db and d/dv = d^2/db^2 / 2, so that a pair spread
-//! along (u, b) looks like a single atom with another a and v. The published code
-//! averages a and v without these terms, leaves |u_i - u_j|^2 out of d, and does not
-//! normalise the masses, so that its answer depends on which expert is the reference;
-//! here the masses sum to 1.
+//! The merged atom is the one whose law agrees with the pair's to first order in (u, a,
+//! v) and to second order in b and between b and u: d/da = d/du d/db and
+//! d/dv = d^2/db^2 / 2 make a pair spread along (u, b) look like one atom with another a
+//! and v. The published code averages a and v without these terms, leaves
+//! |u_i - u_j|^2 out of d, and does not normalise the masses, so that its answer depends
+//! on which expert is the reference; here the masses sum to 1. A mass is the weight at
+//! the centre of the data: under a steep gate it may be far from the share of rows, and
+//! the criterion is then less reliable.
 
 use super::Design;
 use crate::backend::Backend;

@@ -115,7 +115,7 @@ mod tests {
             (0.975, 1.959_963_984_540_054),
             (0.05, -1.644_853_626_951_472_2),
             (1e-12, -7.034_483_825_301_132),
-            (1e-300, -37.047_096_499_196_52),
+            (1e-300, -37.047_096_499_361_2),
         ] {
             let error = mixture_quantile(&one, level) - (0.7 + 0.2 * z);
             assert!(error.abs() < 1e-13, "{level}: {error:e}");
@@ -130,7 +130,7 @@ mod tests {
         let far = law(&[(0.5, 0.0, 0.1), (0.5, 10.0, 0.1)]);
         assert!((mixture_quantile(&far, 0.5) - 5.0).abs() < 1e-12);
         let off = mixture_quantile(&far, 0.5 - 1e-9);
-        assert!((off - 0.1 * 5.883_857_6).abs() < 1e-6, "{off}");
+        assert!((off - 0.1 * 5.884_193_35).abs() < 1e-6, "{off}");
     }
 
     #[test]
