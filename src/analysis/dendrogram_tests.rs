@@ -90,15 +90,16 @@ fn the_tree_does_not_depend_on_the_reference_expert_or_the_order() {
 /// log-likelihood by.
 fn change(gate: f64, intercept: f64) -> f64 {
     let tree = tree(&softmax(vec![
-        line(0.5, 0.2 + intercept, 0.4, [0.3 + gate, 0.1]),
-        line(0.5, 0.2 - intercept, 0.4, [0.3 - gate, -0.2]),
+        line(0.5, 0.2 + intercept, 0.4, [0.3 + gate, 1.0]),
+        line(0.5, 0.2 - intercept, 0.4, [0.3 - gate, -0.5]),
         line(-1.0, 1.0, 0.6, [0.0, 0.0]),
     ]));
     assert_eq!(tree.merges[0].nodes, [0, 1]);
     tree.levels[1].log_likelihood - tree.levels[0].log_likelihood
 }
 
-/// Terms of second order would fall by 4 as the spread is halved, of third by 8.
+/// As the spread is halved, terms of second order fall by 4, of third by 8; without the
+/// terms of the merge in question both ratios are 4.0.
 #[test]
 fn a_merge_keeps_the_law_to_second_order_in_the_intercept_and_between_it_and_the_gate() {
     let along = |delta: f64| change(0.0, delta).abs();
