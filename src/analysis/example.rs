@@ -14,7 +14,7 @@ pub(super) fn design(
     mean: f64,
     deviation: f64,
 ) -> Design {
-    let (n, d) = inputs.dim();
+    let d = inputs.ncols();
     let side = || Side {
         terms: std::iter::once("(Intercept)".to_string())
             .chain((0..d).map(|j| format!("x{j}")))
@@ -22,18 +22,13 @@ pub(super) fn design(
         features: (0..d).collect(),
         to_raw: Array2::eye(1 + d),
     };
-    Design {
-        data: Data::new(inputs, responses).expect("sound by construction"),
-        response: Scaled {
-            name: "y".to_string(),
-            mean,
-            deviation,
-        },
-        expert: side(),
-        gate: side(),
-        rows: (0..n).collect(),
-        warnings: Vec::new(),
-    }
+    let response = Scaled {
+        name: "y".to_string(),
+        mean,
+        deviation,
+    };
+    let data = Data::new(inputs, responses).expect("sound by construction");
+    Design::by_hand(data, response, side(), side())
 }
 
 /// An expert of one feature: slope, intercept, variance, and the gate's slope and

@@ -27,7 +27,7 @@ use super::outcome::{Effort, Outcome, Stop};
 use crate::backend::{Backend, EmStatistics};
 use crate::model::{Data, GateKind, Layout, Parameters, VarianceStructure};
 use crate::num::dense::solve_ridged;
-use ndarray::Array1;
+use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 /// How far an iteration goes, and when to stop.
@@ -206,7 +206,11 @@ impl Climb<'_> {
         let first = target.len() - statistics.gate_score.len();
         match gate_step {
             GateStep::OneStep => {
-                let step = solve_ridged(&statistics.gate_information, &statistics.gate_score);
+                let step = self.solve_unpinned(
+                    first,
+                    &statistics.gate_information,
+                    &statistics.gate_score,
+                );
                 // Without information (all experts but one extinct) the gate rests.
                 let step = step.unwrap_or_else(|| Array1::zeros(target.len() - first));
                 let gate = target[first..].iter_mut();
@@ -229,7 +233,8 @@ impl Climb<'_> {
                 squares.push(0.0);
                 continue;
             }
-            let wanted = solve_ridged(&sums.curvature, &sums.score)?;
+            let first = self.layout.mean_offset(i);
+            let wanted = self.solve_unpinned(first, &sums.curvature, &sums.score)?;
             let offset = self.layout.mean_offset(i);
             let block = offset..offset + wanted.len();
             let moved: Array1<f64> = block
@@ -265,6 +270,29 @@ impl Climb<'_> {
             }
         }
         Some(())
+    }
+
+    /// The step M^-1 s of the coordinates from `first` on, 0 along those without
+    /// freedom: the maximum of the quadratic among the others.
+    fn solve_unpinned(
+        &self,
+        first: usize,
+        matrix: &Array2<f64>,
+        score: &Array1<f64>,
+    ) -> Option<Array1<f64>> {
+        let free: Vec<usize> = (0..score.len())
+            .filter(|j| !self.bounds.is_pinned(first + j))
+            .collect();
+        if free.len() == score.len() {
+            return solve_ridged(matrix, score);
+        }
+        let mut step = Array1::zeros(score.len());
+        if !free.is_empty() {
+            let inner = matrix.select(Axis(0), &free).select(Axis(1), &free);
+            let solved = solve_ridged(&inner, &score.select(Axis(0), &free))?;
+            free.iter().zip(&solved).for_each(|(&j, s)| step[j] = *s);
+        }
+        Some(step)
     }
 
     /// Moves to `target`, or as far towards it as the likelihood allows.

@@ -17,6 +17,7 @@ mod distillation;
 mod em;
 mod gate_maximum;
 mod gradient;
+pub mod inference;
 mod labelled;
 mod multistart;
 mod newton;
@@ -44,4 +45,4 @@ pub use published::{
     Assignment, CopyWeight, NoiseDraws, PublishedStart, ShrinkingNoise, StartingVariance,
 };
 pub use schedule::Schedule;
-pub use start::{Start, StartContext};
+pub use start::{Start, StartContext, partition_start};

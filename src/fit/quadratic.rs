@@ -221,7 +221,8 @@ fn scaled_square(d: &Array1<f64>, scale: &[f64]) -> f64 {
     d.iter().zip(scale).map(|(d, s)| (d * s).powi(2)).sum()
 }
 
-fn restrict(matrix: &Array2<f64>, to: &[usize]) -> Array2<f64> {
+/// The rows and columns `to`.
+pub(super) fn restrict(matrix: &Array2<f64>, to: &[usize]) -> Array2<f64> {
     Array2::from_shape_fn((to.len(), to.len()), |(a, b)| matrix[[to[a], to[b]]])
 }
 
@@ -255,7 +256,12 @@ fn scaled(matrix: &Array2<f64>, scale: &[f64]) -> Array2<f64> {
 }
 
 /// The maximum of slope'd - d'Ad / 2 in |D d| <= radius.
-fn in_ball(matrix: &Array2<f64>, slope: &Array1<f64>, scale: &[f64], radius: f64) -> Array1<f64> {
+pub(super) fn in_ball(
+    matrix: &Array2<f64>,
+    slope: &Array1<f64>,
+    scale: &[f64],
+    radius: f64,
+) -> Array1<f64> {
     let Some(eigen) = SymmetricEigen::new(&scaled(matrix, scale)) else {
         return Array1::zeros(slope.len());
     };

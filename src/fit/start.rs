@@ -26,9 +26,14 @@ pub enum Start {
     /// Lloyd's k-means on the standardised (x, y) with k-means++ seeds (Arthur
     /// and Vassilvitskii 2007), then least squares in each cluster.
     KMeans,
-    /// Least squares through d + 2 random rows per expert; common variance from
+    /// Least squares through d + 2 random rows per expert, d its free slopes; common variance from
     /// the rows' distance to their nearest expert.
     Random,
+    /// Every row with an expert at random, then least squares in each part.
+    RandomLabels,
+    /// The rows cut at random places along a random direction of the inputs, then
+    /// least squares in each part: regimes of a covariate.
+    Slices,
     /// Where the published simulations start.
     Published(PublishedStart),
 }
@@ -53,6 +58,8 @@ impl Start {
             Start::PerturbedTruth { radius } => format!("perturbed-truth({radius})"),
             Start::KMeans => "k-means".to_string(),
             Start::Random => "random".to_string(),
+            Start::RandomLabels => "random-labels".to_string(),
+            Start::Slices => "slices".to_string(),
             Start::Published(start) => start.name(),
         }
     }
@@ -96,6 +103,16 @@ impl Start {
                 let labels = k_means(context.data, context.template.experts.len(), &mut rng);
                 layout.pack(&from_partition(context, &labels, &mut rng))
             }
+            Start::RandomLabels => {
+                let count = context.template.experts.len();
+                let rows = context.data.len().min(START_ROWS);
+                let labels: Vec<usize> = (0..rows).map(|_| rng.random_range(0..count)).collect();
+                layout.pack(&from_partition(context, &labels, &mut rng))
+            }
+            Start::Slices => {
+                let labels = slices(context.data, context.template.experts.len(), &mut rng);
+                layout.pack(&from_partition(context, &labels, &mut rng))
+            }
             Start::Random => {
                 let experts = random_lines(context, &mut rng);
                 let lines = Parameters {
@@ -109,6 +126,19 @@ impl Start {
         context.bounds.project(&mut packed);
         Ok(layout.unpack(context.template, &packed))
     }
+}
+
+/// The start that a partition of the rows suggests: least squares in each part, inside
+/// the parameter set.
+///
+/// # Shapes
+/// `labels`: the expert, from 0, of each of the leading rows.
+pub fn partition_start(context: StartContext, labels: &[usize], stream: &Stream) -> Parameters {
+    let layout = context.template.layout();
+    let parts = from_partition(context, labels, &mut stream.generator());
+    let mut packed = layout.pack(&parts);
+    context.bounds.project(&mut packed);
+    layout.unpack(context.template, &packed)
 }
 
 type Rng = rand_philox::Philox;
@@ -200,6 +230,34 @@ fn k_means(data: &Data, clusters: usize, rng: &mut Rng) -> Vec<usize> {
     labels
 }
 
+/// Hard labels of the leading rows by their place along a random direction of the
+/// standardised inputs (of y, if there are none), cut at random ranks.
+fn slices(data: &Data, count: usize, rng: &mut Rng) -> Vec<usize> {
+    let n = data.len().min(START_ROWS);
+    let mut place = vec![0.0; n];
+    for j in 0..data.dimension() {
+        let column = ndarray::ArrayView1::from(&data.column(j)[..n]);
+        let (mean, deviation) = (column.mean().unwrap_or(0.0), column.std(0.0));
+        let along: f64 = rng.sample(StandardNormal);
+        if deviation > 0.0 {
+            let steps = place.iter_mut().zip(&column);
+            steps.for_each(|(p, x)| *p += along * (x - mean) / deviation);
+        }
+    }
+    if data.dimension() == 0 {
+        place.copy_from_slice(&data.responses()[..n]);
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| place[a].total_cmp(&place[b]));
+    let mut cuts: Vec<usize> = (1..count).map(|_| rng.random_range(0..=n)).collect();
+    cuts.sort_unstable();
+    let mut labels = vec![0; n];
+    for (rank, &row) in order.iter().enumerate() {
+        labels[row] = cuts.partition_point(|&cut| cut <= rank);
+    }
+    labels
+}
+
 /// Least squares in each part of a partition.
 fn from_partition(context: StartContext, labels: &[usize], rng: &mut Rng) -> Parameters {
     let experts = (0..context.template.experts.len())
@@ -217,9 +275,9 @@ fn from_partition(context: StartContext, labels: &[usize], rng: &mut Rng) -> Par
 
 fn random_lines(context: StartContext, rng: &mut Rng) -> Vec<Expert> {
     let n = context.data.len().min(START_ROWS);
-    let needed = (context.data.dimension() + 2).min(n);
     (0..context.template.experts.len())
         .map(|k| {
+            let needed = (free_slopes(context, k).len() + 2).min(n);
             let rows = index::sample(rng, n, needed).into_vec();
             expert_through(context, k, &rows, rng)
         })
@@ -235,14 +293,21 @@ fn expert_through(context: StartContext, k: usize, rows: &[usize], rng: &mut Rng
     let data = context.data;
     let dimension = data.dimension();
     if expert.kind == ExpertKind::Linear {
-        let solution = least_squares(data, rows, dimension + 1, |i, out| {
-            out[dimension] = 1.0;
-            data.read_row(i, &mut out[..dimension])
+        let used = free_slopes(context, k);
+        let mut x = vec![0.0; dimension];
+        let solution = least_squares(data, rows, used.len() + 1, |i, out| {
+            let y = data.read_row(i, &mut x);
+            out.iter_mut().zip(&used).for_each(|(out, &j)| *out = x[j]);
+            out[used.len()] = 1.0;
+            y
         });
         match solution {
             Some(solution) => {
-                expert.slope = solution.iter().take(dimension).copied().collect();
-                expert.intercept = solution[dimension];
+                expert.slope.fill(0.0);
+                used.iter()
+                    .zip(&solution)
+                    .for_each(|(&j, s)| expert.slope[j] = *s);
+                expert.intercept = solution[used.len()];
             }
             None => {
                 expert.slope.fill(0.0);
@@ -267,6 +332,14 @@ fn expert_through(context: StartContext, k: usize, rows: &[usize], rng: &mut Rng
         }
     }
     expert
+}
+
+/// The input dimensions along which expert k may have a slope.
+fn free_slopes(context: StartContext, k: usize) -> Vec<usize> {
+    let first = context.template.layout().mean_offset(k);
+    let first = first + usize::from(context.template.experts[k].scale.is_some());
+    let free = |j: &usize| !context.bounds.is_pinned(first + j);
+    (0..context.data.dimension()).filter(free).collect()
 }
 
 /// Coefficients of y on features; `row` writes the features and returns y.

@@ -48,5 +48,5 @@ pub use gate::{Gate, GateKind, LogWeight, Response, Selection, Weights};
 pub use input_law::InputLaw;
 pub use layout::{Coordinate, Layout};
 pub use parameters::{Expert, ExpertGate, Parameters, VarianceStructure};
-pub use sample::{draw_labelled_sample, draw_sample};
+pub use sample::{draw_labelled_sample, draw_responses, draw_sample};
 pub use score::{Atom, Point};

@@ -4,7 +4,7 @@ use super::data::Data;
 use super::file::Model;
 use super::input_law::InputLaw;
 use super::lattice::draw_counts;
-use super::parameters::{Expert, ExpertGate};
+use super::parameters::{Expert, ExpertGate, Parameters};
 use crate::error::{Error, Result};
 use crate::num::lanes::{Kernel, Lanes, Octet, Simd, WIDTH, affine, dispatch};
 use crate::num::vector_math::{cos_turn, exp, ln_normal};
@@ -83,6 +83,35 @@ pub fn draw_labelled_sample(
     });
     let labels = labels.collect();
     Ok((data, labels))
+}
+
+/// New responses at the inputs of `data`: y_i from p(. | x_i), row i from address i of the
+/// stream (draw 0 the label, draw 1 the normal).
+///
+/// # Errors
+/// [`Error::Value`] if rows have counts: a row seen twice would need two responses.
+pub fn draw_responses(parameters: &Parameters, data: &Data, stream: &Stream) -> Result<Data> {
+    if data.counts().is_some() {
+        return Err(Error::value(
+            "data",
+            "responses are drawn for rows seen once each, not for counts",
+        ));
+    }
+    let mut x = vec![0.0; data.dimension()];
+    let mut law = parameters.conditional(&x);
+    let responses = (0..data.len()).map(|i| {
+        data.read_row(i, &mut x);
+        parameters.conditional_into(&x, &mut law);
+        let label = stream.uniform_pair(i as u64, 0)[0];
+        let expert = choose(&law.log_weights, label);
+        law.means[expert] + law.variances[expert].sqrt() * stream.standard_normal(i as u64, 1)
+    });
+    let responses = responses.collect();
+    Ok(Data::from_parts(
+        data.inputs().t().to_owned(),
+        responses,
+        None,
+    ))
 }
 
 /// Samples to be drawn, and where to.
@@ -229,7 +258,7 @@ fn choose(log_weights: &[f64], uniform: f64) -> usize {
 mod tests {
     use super::*;
     use crate::model::gate::every_kind;
-    use crate::model::{ExpertKind, Gate, GateKind, Parameters, Selection, VarianceStructure};
+    use crate::model::{ExpertKind, Gate, GateKind, Selection, VarianceStructure};
 
     fn model(kind: GateKind, d: usize) -> Model {
         let expert = |k: f64| Expert {
@@ -260,6 +289,22 @@ mod tests {
                 variance_structure: VarianceStructure::PerExpert,
                 experts: vec![expert(0.0), expert(1.0), expert(2.0)],
             },
+        }
+    }
+
+    #[test]
+    fn responses_at_the_inputs_of_a_sample_are_that_samples_own() {
+        for (k, kind) in every_kind().into_iter().enumerate() {
+            let model = model(kind, 2);
+            let stream = Stream::named(k as u64, "responses", 0, crate::rng::Purpose::Data);
+            let sample = draw_sample(&model, 0, 100, &stream);
+            let again = draw_responses(&model.parameters, &sample, &stream).unwrap();
+            assert_eq!(again.inputs(), sample.inputs());
+            for (a, b) in again.responses().iter().zip(sample.responses()) {
+                assert!((a - b).abs() < 1e-13, "{kind:?}: {a} {b}");
+            }
+            let counted = sample.with_counts(Array1::ones(100)).unwrap();
+            assert!(draw_responses(&model.parameters, &counted, &stream).is_err());
         }
     }
 

@@ -35,6 +35,9 @@ pub struct Figure {
     pub panel_size: (u32, u32),
     /// Where the legend stands.
     pub legend: LegendPlacement,
+    /// Heights of the rows' plot areas, relative to each other; empty for rows of
+    /// equal panels.
+    pub heights: Vec<f64>,
 }
 
 impl Figure {
@@ -45,6 +48,7 @@ impl Figure {
             columns: 1,
             panel_size: (900, 640),
             legend: LegendPlacement::EachPanel,
+            heights: Vec::new(),
         }
     }
 
@@ -55,6 +59,17 @@ impl Figure {
             columns,
             panel_size: (720, 560),
             legend: LegendPlacement::EachPanel,
+            heights: Vec::new(),
+        }
+    }
+
+    /// Charts one above the other, their plot areas equally wide, so that equal
+    /// ranges of x stand above each other; `heights` of the plot areas are relative.
+    /// A panel's size is that of all together, divided by their number.
+    pub fn stack(heights: Vec<f64>, panels: Vec<Chart>) -> Self {
+        Self {
+            heights,
+            ..Self::grid(1, panels)
         }
     }
 
@@ -114,7 +129,7 @@ impl Figure {
             let area = layout.plot_area(i);
             panel.draw(&mut scene, &area);
             if self.legend == LegendPlacement::EachPanel {
-                let top = area.bottom + layout.margins.bottom + LEGEND_GAP;
+                let top = area.bottom + layout.row(i).margins.bottom + LEGEND_GAP;
                 Legend::of([&self.panels[i]])
                     .layout(layout.legend_width)
                     .draw(&mut scene, (area.left, top));
@@ -122,10 +137,10 @@ impl Figure {
         }
         let (mut width, mut height) = (
             layout.panel_width * layout.columns as f64,
-            layout.panel_height * self.panels.len().div_ceil(layout.columns) as f64,
+            layout.top(layout.rows.len()),
         );
         if self.legend == LegendPlacement::Shared {
-            let left = PADDING + layout.margins.left;
+            let left = PADDING + joined(&layout.panels).left;
             let legend = Legend::of(&self.panels).layout(width - left - PADDING);
             legend.draw(&mut scene, (left, height));
             height += legend.height() + PADDING;
@@ -135,74 +150,141 @@ impl Figure {
     }
 }
 
-/// The sizes that all panels of a figure share.
+/// Where the panels of a figure stand.
 struct Layout<'a> {
     columns: usize,
     panels: Vec<Panel<'a>>,
-    margins: Margins,
-    plot: (f64, f64),
+    rows: Vec<Row>,
+    /// Width of a plot area.
+    plot_width: f64,
     panel_width: f64,
-    panel_height: f64,
     legend_width: f64,
+}
+
+/// What the panels of a row share; all rows alike, unless a figure's rows differ in
+/// height.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Row {
+    margins: Margins,
+    /// Height of a plot area.
+    plot: f64,
+    /// Height of the legend with its gap.
+    legend: f64,
+}
+
+impl Row {
+    fn height(&self) -> f64 {
+        2.0 * PADDING + self.margins.top + self.plot + self.margins.bottom + self.legend
+    }
+
+    /// What of the height of a panel is left for its plot area.
+    fn room(&self, height: f64) -> f64 {
+        height - self.margins.top - self.margins.bottom - self.legend
+    }
 }
 
 impl<'a> Layout<'a> {
     fn new(figure: &'a Figure) -> Self {
         let width = f64::from(figure.panel_size.0) - 2.0 * PADDING;
         let height = f64::from(figure.panel_size.1) - 2.0 * PADDING;
-        let mut plot = (0.8 * width, 0.7 * height);
+        let columns = figure.columns.clamp(1, figure.panels.len().max(1));
+        let count = figure.panels.len().div_ceil(columns);
+        // Relative to their mean; `None` for rows of equal panels.
+        let total: f64 = figure.heights.iter().sum();
+        let share = |row: usize| figure.heights.get(row).map(|h| h * count as f64 / total);
+        let first = |row| Row {
+            plot: 0.7 * height * share(row).unwrap_or(1.0),
+            ..Row::default()
+        };
+        let mut rows: Vec<Row> = (0..count).map(first).collect();
+        let mut plot_width = 0.8 * width;
         let mut panels: Vec<Panel> = Vec::new();
         let mut margins = Margins::default();
-        let mut legend = 0.0;
         // The ticks depend on the plot area and the plot area on the ticks'
         // widths: the second round works with the size the first one found.
         for _ in 0..2 {
             panels = figure
                 .panels
                 .iter()
-                .map(|chart| Panel::new(chart, plot.0, plot.1))
+                .enumerate()
+                .map(|(i, chart)| Panel::new(chart, plot_width, rows[i / columns].plot))
                 .collect();
-            margins = panels
-                .iter()
-                .map(Panel::margins)
-                .fold(Margins::default(), Margins::joined);
-            plot.0 = (width - margins.left - margins.right).max(SMALLEST_PLOT.0);
-            legend = match figure.legend {
-                LegendPlacement::Shared => 0.0,
-                LegendPlacement::EachPanel => figure
-                    .panels
-                    .iter()
-                    .map(|chart| Legend::of([chart]).layout(plot.0 + margins.right).height())
-                    .fold(0.0, f64::max),
+            margins = joined(&panels);
+            plot_width = (width - margins.left - margins.right).max(SMALLEST_PLOT.0);
+            let legend_height = |charts: &[Chart]| {
+                let heights = charts.iter().map(|chart| {
+                    Legend::of([chart])
+                        .layout(plot_width + margins.right)
+                        .height()
+                });
+                let height = match figure.legend {
+                    LegendPlacement::Shared => 0.0,
+                    LegendPlacement::EachPanel => heights.fold(0.0, f64::max),
+                };
+                height + if height > 0.0 { LEGEND_GAP } else { 0.0 }
             };
-            if legend > 0.0 {
-                legend += LEGEND_GAP;
+            for (k, row) in rows.iter_mut().enumerate() {
+                let own = match share(k) {
+                    None => 0..figure.panels.len(),
+                    Some(_) => k * columns..((k + 1) * columns).min(figure.panels.len()),
+                };
+                row.margins = joined(&panels[own.clone()]);
+                row.legend = legend_height(&figure.panels[own]);
             }
-            plot.1 = (height - margins.top - margins.bottom - legend).max(SMALLEST_PLOT.1);
+            let mean_room = rows.iter().map(|row| row.room(height)).sum::<f64>() / count as f64;
+            for (k, row) in rows.iter_mut().enumerate() {
+                let own = match share(k) {
+                    None => row.room(height),
+                    Some(share) => share * mean_room,
+                };
+                row.plot = own.max(SMALLEST_PLOT.1);
+            }
         }
         Self {
-            columns: figure.columns.clamp(1, figure.panels.len().max(1)),
+            columns,
             panels,
-            margins,
-            plot,
-            panel_width: 2.0 * PADDING + margins.left + plot.0 + margins.right,
-            panel_height: 2.0 * PADDING + margins.top + plot.1 + margins.bottom + legend,
-            legend_width: plot.0 + margins.right,
+            rows,
+            plot_width,
+            panel_width: 2.0 * PADDING + margins.left + plot_width + margins.right,
+            legend_width: plot_width + margins.right,
+        }
+    }
+
+    /// The row of panel `index`.
+    fn row(&self, index: usize) -> &Row {
+        &self.rows[index / self.columns]
+    }
+
+    /// The upper edge of a row.
+    fn top(&self, row: usize) -> f64 {
+        let above = &self.rows[..row];
+        match above.iter().all(|row| row == &self.rows[0]) {
+            true => above.first().map_or(0.0, Row::height) * row as f64,
+            false => above.iter().map(Row::height).sum(),
         }
     }
 
     /// The plot area of panel `index`.
     fn plot_area(&self, index: usize) -> Rectangle {
         let (row, column) = (index / self.columns, index % self.columns);
-        let left = self.panel_width * column as f64 + PADDING + self.margins.left;
-        let top = self.panel_height * row as f64 + PADDING + self.margins.top;
+        let margins = joined(&self.panels);
+        let left = self.panel_width * column as f64 + PADDING + margins.left;
+        let top = self.top(row) + PADDING + self.rows[row].margins.top;
         Rectangle {
             left,
             top,
-            right: left + self.plot.0,
-            bottom: top + self.plot.1,
+            right: left + self.plot_width,
+            bottom: top + self.rows[row].plot,
         }
     }
+}
+
+/// The margins that suit all of the panels.
+fn joined(panels: &[Panel]) -> Margins {
+    panels
+        .iter()
+        .map(Panel::margins)
+        .fold(Margins::default(), Margins::joined)
 }
 
 /// Lets `write` fill a temporary file beside `path`, then puts it in place.

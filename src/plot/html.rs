@@ -50,6 +50,15 @@ pub fn panels(charts: &[Chart], size: (u32, u32), caption: &str) -> String {
     )
 }
 
+/// A figure of several panels in one image, such as stacked ones, with a caption.
+pub fn figure(figure: &Figure, caption: &str) -> String {
+    format!(
+        "<figure><div class=\"panels\">\n{}\n</div>\n<figcaption>{}</figcaption></figure>\n",
+        figure.svg(),
+        typeset(caption)
+    )
+}
+
 /// Text made safe for an element or a quoted attribute.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")

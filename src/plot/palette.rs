@@ -104,6 +104,33 @@ pub enum Marker {
     OpenSquare,
     /// Diamond with a white interior.
     OpenDiamond,
+    /// Triangle, point up, with a white interior.
+    OpenTriangle,
+    /// Triangle, point down, with a white interior.
+    OpenInvertedTriangle,
+    /// Small filled circle without a rim, for many points.
+    Dot,
+    /// Small circle with a white interior, for many points.
+    OpenDot,
+}
+
+impl Marker {
+    /// The same shape with a white interior.
+    pub const fn open(self) -> Marker {
+        match self {
+            Marker::Circle | Marker::OpenCircle => Marker::OpenCircle,
+            Marker::Square | Marker::OpenSquare => Marker::OpenSquare,
+            Marker::Diamond | Marker::OpenDiamond => Marker::OpenDiamond,
+            Marker::Triangle | Marker::OpenTriangle => Marker::OpenTriangle,
+            Marker::InvertedTriangle | Marker::OpenInvertedTriangle => Marker::OpenInvertedTriangle,
+            Marker::Dot | Marker::OpenDot => Marker::OpenDot,
+        }
+    }
+
+    /// Whether the interior is white.
+    pub(super) fn is_open(self) -> bool {
+        self == self.open()
+    }
 }
 
 /// How a line is stroked.

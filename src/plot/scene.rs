@@ -18,6 +18,8 @@ pub(super) const MINOR_GRID: Rgb = (241, 241, 241);
 
 /// Radius of a round marker.
 const MARKER_SIZE: f64 = 4.75;
+/// Radius of a dot.
+const DOT_SIZE: f64 = 2.4;
 
 /// A rectangle on the page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,25 +161,27 @@ impl Scene {
     /// The white ground of a marker, which sets it off from what it covers.
     pub(super) fn marker_rim(&mut self, marker: Marker, centre: Point) {
         const RIM: f64 = 1.25;
-        self.marker_body(marker, centre, MARKER_SIZE + RIM, WHITE);
+        if !matches!(marker, Marker::Dot | Marker::OpenDot) {
+            self.marker_body(marker, centre, MARKER_SIZE + RIM, WHITE);
+        }
     }
 
     /// A marker without its rim.
     pub(super) fn marker(&mut self, marker: Marker, centre: Point, colour: Rgb) {
-        const OPEN_STROKE: f64 = 1.75;
-        self.marker_body(marker, centre, MARKER_SIZE, colour);
-        if matches!(
-            marker,
-            Marker::OpenCircle | Marker::OpenSquare | Marker::OpenDiamond
-        ) {
-            self.marker_body(marker, centre, MARKER_SIZE - OPEN_STROKE, WHITE);
+        let (size, stroke) = match marker {
+            Marker::Dot | Marker::OpenDot => (DOT_SIZE, 1.0),
+            _ => (MARKER_SIZE, 1.75),
+        };
+        self.marker_body(marker, centre, size, colour);
+        if marker.is_open() {
+            self.marker_body(marker, centre, size - stroke, WHITE);
         }
     }
 
     /// A filled marker about as large as a circle of radius `size`.
     fn marker_body(&mut self, marker: Marker, (x, y): Point, size: f64, colour: Rgb) {
         let points = match marker {
-            Marker::Circle | Marker::OpenCircle => {
+            Marker::Circle | Marker::OpenCircle | Marker::Dot | Marker::OpenDot => {
                 self.shapes.push(Shape::Circle {
                     centre: (x, y),
                     radius: size,
@@ -194,8 +198,10 @@ impl Scene {
                     (x - half, y + half),
                 ]
             }
-            Marker::Triangle => triangle((x, y), 1.3 * size, -1.0),
-            Marker::InvertedTriangle => triangle((x, y), 1.3 * size, 1.0),
+            Marker::Triangle | Marker::OpenTriangle => triangle((x, y), 1.3 * size, -1.0),
+            Marker::InvertedTriangle | Marker::OpenInvertedTriangle => {
+                triangle((x, y), 1.3 * size, 1.0)
+            }
             Marker::Diamond | Marker::OpenDiamond => {
                 let half = 1.3 * size;
                 vec![(x, y - half), (x + half, y), (x, y + half), (x - half, y)]

@@ -95,6 +95,14 @@ impl Series {
         }
     }
 
+    /// The same series with another marker, if it has markers.
+    pub fn with_marker(mut self, other: Marker) -> Self {
+        if let SeriesData::Points { marker, .. } = &mut self.data {
+            *marker = other;
+        }
+        self
+    }
+
     /// A solid line.
     pub fn line(label: impl Into<String>, colour: Colour, points: Vec<(f64, f64)>) -> Self {
         Self::styled_line(label, colour, points, LineStyle::Solid)

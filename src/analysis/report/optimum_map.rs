@@ -1,0 +1,76 @@
+//! Where the starts ended.
+
+use super::contents::Analysis;
+use super::tables::hits;
+use crate::analysis::{Attainment, Optimum};
+use crate::plot::{Axis, Chart, Colour, Estimate, Marker, ReferenceLine, Series};
+
+/// Starts per optimum against how far its log-likelihood is from the best one's;
+/// `None` for a single optimum.
+pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
+    let fitted = &analysis.model().fitted;
+    let best = fitted.best()?;
+    let gap = |optimum: &Optimum| best.log_likelihood - optimum.log_likelihood;
+    let others = &fitted.optima[1..];
+    let distances = || others.iter().map(|o| gap(o).abs()).filter(|d| *d > 0.0);
+    let nearest = distances().fold(f64::INFINITY, f64::min);
+    let farthest = distances().fold(0.0, f64::max);
+    if !nearest.is_finite() {
+        return None;
+    }
+    // The best has no place on a logarithmic axis: it stands on a line to the left.
+    let left = 10f64.powf((0.3 * nearest).log10().floor());
+    let most = fitted.optima.iter().map(hits).max().unwrap_or(1);
+    let x = Axis::log10("distance of the log-likelihood from the best")
+        .with_range(0.6 * left, 2.0 * farthest);
+    let y = Axis::log10("starts").with_range(0.7, 1.6 * most as f64);
+    let mut chart = Chart::new("Optima", x, y).with_reference_line(ReferenceLine::vertical(
+        left,
+        "the best optimum (distance 0)",
+    ));
+    let own = |text: &str, colour, marker, all: Vec<(f64, usize)>| {
+        let points = all
+            .into_iter()
+            .map(|(x, hits)| Estimate::exact(x, hits as f64));
+        let label = text.to_string();
+        Series::points(label, colour, points.collect()).with_marker(marker)
+    };
+    let of = |keep: &dyn Fn(&Optimum) -> bool| -> Vec<(f64, usize)> {
+        let all = fitted.optima.iter().enumerate().filter(|(_, o)| keep(o));
+        all.map(|(k, o)| (if k == 0 { left } else { gap(o).abs() }, hits(o)))
+            .collect()
+    };
+    let is_maximum = |o: &Optimum| o.attainment == Attainment::Interior;
+    let kinds: [(&str, Colour, Marker, Vec<(f64, usize)>); 4] = [
+        (
+            "maximum",
+            Colour::Blue,
+            Marker::Circle,
+            of(&|o| o.spurious.is_none() && is_maximum(o)),
+        ),
+        (
+            "not attained, or on a bound",
+            Colour::Blue,
+            Marker::OpenCircle,
+            of(&|o| o.spurious.is_none() && !is_maximum(o)),
+        ),
+        (
+            "spurious, below the best",
+            Colour::Vermillion,
+            Marker::Square,
+            of(&|o| o.spurious.is_some() && gap(o) >= 0.0),
+        ),
+        (
+            "spurious, above the best",
+            Colour::Vermillion,
+            Marker::OpenSquare,
+            of(&|o| o.spurious.is_some() && gap(o) < 0.0),
+        ),
+    ];
+    for (text, colour, marker, points) in kinds {
+        if !points.is_empty() {
+            chart = chart.with_series(own(text, colour, marker, points));
+        }
+    }
+    Some(chart)
+}

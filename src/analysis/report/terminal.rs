@@ -1,0 +1,181 @@
+//! The report as plain text.
+
+use super::contents::Analysis;
+use super::tables::{self, Table};
+use super::wording;
+
+/// No line is longer, but for one that holds a single long word.
+pub const WIDTH: usize = 100;
+
+/// The whole report as text of at most [`WIDTH`] columns, numbers in ASCII.
+pub fn terminal(analysis: &Analysis) -> String {
+    let mut text = wrapped(&wording::headline(analysis), "");
+    text.push('\n');
+    for (term, description) in tables::at_a_glance(analysis) {
+        let start = format!("{term:<16}");
+        text.push_str(&wrapped(&(start + &description), &" ".repeat(16)));
+    }
+    let all = [
+        tables::criteria(analysis),
+        tables::estimates(analysis),
+        tables::experts(analysis),
+        tables::optima(analysis),
+    ];
+    for table in all.iter().flatten() {
+        text.push('\n');
+        text.push_str(&set(table));
+    }
+    let mut warnings = analysis.all_warnings().peekable();
+    if warnings.peek().is_some() {
+        text.push('\n');
+    }
+    for warning in warnings {
+        text.push_str(&wrapped(&format!("warning: {warning}"), "  "));
+    }
+    text
+}
+
+/// A table: words to the left, numbers to the right of their columns.
+fn set(table: &Table) -> String {
+    const GAP: usize = 2;
+    let lines: Vec<Vec<String>> = std::iter::once(&table.headings)
+        .chain(&table.rows)
+        .map(|cells| cells.iter().map(|cell| ascii(cell)).collect())
+        .collect();
+    let width = |k: usize| {
+        lines
+            .iter()
+            .map(|cells| cells[k].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let mut widths: Vec<usize> = (0..table.headings.len()).map(width).collect();
+    // A name that leaves the numbers no room gets a line of its own.
+    let numbers: usize = widths[1..].iter().map(|w| w + GAP).sum();
+    widths[0] = widths[0].min(WIDTH.saturating_sub(numbers).max(8));
+    let mut text = wrapped(&table.caption, "");
+    for cells in &lines {
+        let mut line = String::new();
+        for (k, (cell, &width)) in cells.iter().zip(&widths).enumerate() {
+            let length = cell.chars().count();
+            if k == 0 && length > width {
+                text.push_str(&format!("  {cell}\n"));
+                line.push_str(&" ".repeat(width));
+                continue;
+            }
+            let blank = " ".repeat(width - length);
+            let gap = if k == 0 { "" } else { "  " };
+            line.push_str(&match k < table.words {
+                true => format!("{gap}{cell}{blank}"),
+                false => format!("{gap}{blank}{cell}"),
+            });
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    for note in &table.notes {
+        text.push_str(&wrapped(note, "  "));
+    }
+    text
+}
+
+/// Text in lines of at most [`WIDTH`] columns, all but the first indented.
+fn wrapped(text: &str, indent: &str) -> String {
+    let text = ascii(text);
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = String::new();
+    // Runs of blanks align descriptions: only single ones may become ends of lines.
+    for word in text.split_inclusive(' ') {
+        let length = line.chars().count() + word.trim_end().chars().count();
+        if length > WIDTH && !line.trim().is_empty() {
+            lines.push(std::mem::replace(&mut line, indent.to_string()));
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+        .iter()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+/// Typeset numbers as programs write them; names keep their letters.
+fn ascii(text: &str) -> String {
+    const POWERS: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+    let mut out = String::new();
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '−' | '–' => out.push('-'),
+            '∞' => out.push_str("inf"),
+            '\u{202f}' => {}
+            '\u{a0}' => out.push(' '),
+            '’' => out.push('\''),
+            '×' => {
+                let rest: String = letters.clone().collect();
+                let power = rest.strip_prefix("10").unwrap_or("");
+                let digits: String = power
+                    .chars()
+                    .map_while(|c| match c {
+                        '⁻' => Some('-'),
+                        c => POWERS
+                            .chars()
+                            .position(|p| p == c)
+                            .and_then(|d| char::from_digit(d as u32, 10)),
+                    })
+                    .collect();
+                if digits.is_empty() {
+                    out.push(letter);
+                } else {
+                    out.push_str(&format!("e{digits}"));
+                    letters.nth(1 + digits.chars().count());
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_ascii_and_names_stay() {
+        assert_eq!(ascii("−1.50×10⁻⁶ [–, ∞]"), "-1.50e-6 [-, inf]");
+        assert_eq!(
+            ascii("größe²×2 10\u{202f}000 1.0×10¹² ms"),
+            "größe²×2 10000 1.0e12 ms"
+        );
+    }
+
+    #[test]
+    fn a_long_name_stands_above_its_numbers() {
+        let table = Table {
+            caption: "Estimates".to_string(),
+            words: 1,
+            headings: vec!["Quantity".to_string(), "Estimate".to_string()],
+            rows: vec![
+                vec![format!("expert[1].{}", "x".repeat(100)), "1.5".to_string()],
+                vec!["sigma".to_string(), "−20.25".to_string()],
+            ],
+            notes: Vec::new(),
+        };
+        let text = set(&table);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5);
+        assert_eq!(lines[3].trim(), "1.5");
+        assert!(lines[4].starts_with("sigma") && lines[4].ends_with("  -20.25"));
+        assert_eq!(lines[3].len(), lines[4].len());
+    }
+
+    #[test]
+    fn text_is_broken_between_words_only() {
+        let text = wrapped(&"word ".repeat(50), "  ");
+        assert!(text.lines().all(|line| line.len() <= WIDTH));
+        assert!(text.lines().skip(1).all(|line| line.starts_with("  word")));
+        assert_eq!(text.split_whitespace().count(), 50);
+        assert_eq!(wrapped("a   b", ""), "a   b\n");
+    }
+}
