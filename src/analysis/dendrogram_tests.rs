@@ -1,12 +1,12 @@
 //! Tests of the dendrogram of a mixing measure.
 
-use super::dendrogram::{Dendrogram, Undefined, dendrogram};
+use super::dendrogram::{Dendrogram, Undefined, dendrogram, merge_all};
 use super::example::{constant, design, line, softmax};
-use super::{Design, Specification};
+use super::{Attainment, Design, Optimum, Specification};
 use crate::backend::Cpu;
-use crate::fit::{Centre, Limits, Options, Start, StartContext, fit};
+use crate::fit::{Centre, Limits, Options, Start, StartContext, Stop, fit};
 use crate::model::{
-    ExpertGate, GateKind, InputLaw, Model, Parameters, Response, Weights, draw_sample,
+    Coordinate, ExpertGate, GateKind, InputLaw, Model, Parameters, Response, Weights, draw_sample,
 };
 use crate::num::sum::mean_and_deviation;
 use crate::rng::{Purpose, Stream};
@@ -19,7 +19,7 @@ fn some_design() -> Design {
 }
 
 fn tree(parameters: &Parameters) -> Dendrogram {
-    dendrogram(&Cpu::new(), &some_design(), parameters).unwrap()
+    merge_all(&Cpu::new(), &some_design(), parameters).unwrap()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_merge_keeps_the_law_to_second_order_in_the_intercept_and_between_it_and_the
 
 #[test]
 fn other_gates_have_no_dendrogram_and_say_why() {
-    let reason = |p: &Parameters| dendrogram(&Cpu::new(), &some_design(), p).unwrap_err();
+    let reason = |p: &Parameters| merge_all(&Cpu::new(), &some_design(), p).unwrap_err();
     let two = || {
         vec![
             line(1.0, 0.0, 0.5, [0.0, 0.0]),
@@ -140,6 +140,29 @@ fn other_gates_have_no_dendrogram_and_say_why() {
     sparse.gate.top_k = Some(1);
     assert_eq!(reason(&sparse), Undefined::TopK);
     assert_eq!(reason(&softmax(two()[..1].to_vec())), Undefined::OneExpert);
+}
+
+#[test]
+fn a_gate_that_runs_away_has_no_dendrogram() {
+    let parameters = softmax(vec![
+        line(1.0, 0.0, 0.5, [900.0, 5.0]),
+        line(-1.0, 0.0, 0.5, [0.0, 0.0]),
+    ]);
+    let design = some_design();
+    let optimum = |attainment| Optimum {
+        bounds: Specification::default().bounds(&design, &parameters, 64.0),
+        parameters: parameters.clone(),
+        log_likelihood: 0.0,
+        hits: vec![1],
+        stop: Stop::Converged,
+        attainment,
+        effective_rows: vec![15.0, 15.0],
+        spurious: None,
+    };
+    let away = optimum(Attainment::NotAttained(vec![Coordinate::GateSlope(0, 0)]));
+    let reason = dendrogram(&Cpu::new(), &design, &away).unwrap_err();
+    assert_eq!(reason, Undefined::GateRunsAway);
+    assert!(dendrogram(&Cpu::new(), &design, &optimum(Attainment::Interior)).is_ok());
 }
 
 /// The number of experts chosen from a fit with four of a sample of two, or the reason
@@ -194,7 +217,7 @@ fn selected(replicate: u64) -> Result<usize, String> {
     let certified = fits.outcomes.iter().filter(|o| o.stop.is_converged());
     let best = certified.max_by(|a, b| a.log_likelihood.total_cmp(&b.log_likelihood));
     let best = best.ok_or("no start ended at a certified maximum")?;
-    let tree = dendrogram(&backend, &design, &best.parameters);
+    let tree = merge_all(&backend, &design, &best.parameters);
     tree.map(|tree| tree.selected)
         .map_err(|why| why.to_string())
 }
