@@ -22,7 +22,7 @@ pub struct Criteria {
     pub bic: f64,
     /// BIC + 2 entropy: the integrated completed likelihood of Biernacki, Celeux and
     /// Govaert (2000), times -2, with the labels averaged over the responsibilities
-    /// (McLachlan and Peel 2000, section 6.10.3). With each row's likeliest label
+    /// (McLachlan and Peel 2000, chapter 6). With each row's likeliest label
     /// instead, 2 entropy becomes -2 sum log max r, which is at most that.
     pub icl: f64,
     /// What to bear in mind.

@@ -16,14 +16,16 @@
 //!           a = sum p (a_i + (b_i - b) (u_i - u)),   v = sum p (v_i + (b_i - b)^2)
 //! ```
 //!
-//! The merged atom is the one whose law agrees with the pair's up to terms of third
-//! order in (u, b): d/da = d/du d/db and d/dv = d^2/db^2 / 2, so that a pair spread
-//! along (u, b) looks like a single atom with another a and v. The published code
-//! averages a and v without these terms, leaves |u_i - u_j|^2 out of d, and does not
-//! normalise the masses, so that its answer depends on which expert is the reference;
-//! here the masses sum to 1.
+//! The merged atom is the one whose law agrees with the pair's to first order in (u, a,
+//! v) and to second order in b and between b and u: d/da = d/du d/db and
+//! d/dv = d^2/db^2 / 2 make a pair spread along (u, b) look like one atom with another a
+//! and v. The published code averages a and v without these terms, leaves
+//! |u_i - u_j|^2 out of d, and does not normalise the masses, so that its answer depends
+//! on which expert is the reference; here the masses sum to 1. A mass is the weight at
+//! the centre of the data: under a steep gate it may be far from the share of rows, and
+//! the criterion is then less reliable.
 
-use super::Design;
+use super::{Attainment, Design, Optimum};
 use crate::backend::Backend;
 use crate::model::{Expert, ExpertGate, GateKind, Parameters, VarianceStructure};
 use crate::num::log_space::log_sum_exp;
@@ -73,8 +75,10 @@ pub enum Undefined {
     TopK,
     /// Defined for affine means only.
     Mean,
-    /// One expert, or none to merge with.
+    /// There is nothing to merge with.
     OneExpert,
+    /// The gate runs away: masses and gate slopes have no limit.
+    GateRunsAway,
 }
 
 impl fmt::Display for Undefined {
@@ -86,6 +90,9 @@ impl fmt::Display for Undefined {
             }
             Undefined::Mean => "the dendrogram criterion is defined for affine experts",
             Undefined::OneExpert => "the dendrogram criterion needs at least two experts to merge",
+            Undefined::GateRunsAway => {
+                "the dendrogram criterion is not defined where the gate runs away: use fewer experts"
+            }
         })
     }
 }
@@ -101,7 +108,7 @@ struct Atom {
     variance: f64,
 }
 
-/// The dendrogram of `parameters`, a fit of `design` with more experts than needed.
+/// The dendrogram of an optimum of `design` with more experts than needed.
 ///
 /// The criterion finds the number of experts of the truth, if that is at least 2 and
 /// less than that of the fit, as n grows; it never chooses 1.
@@ -109,6 +116,18 @@ struct Atom {
 /// # Errors
 /// Why it is not defined for this model.
 pub fn dendrogram(
+    backend: &dyn Backend,
+    design: &Design,
+    optimum: &Optimum,
+) -> std::result::Result<Dendrogram, Undefined> {
+    match optimum.attainment {
+        Attainment::NotAttained(_) => Err(Undefined::GateRunsAway),
+        _ => merge_all(backend, design, &optimum.parameters),
+    }
+}
+
+/// The dendrogram of `parameters`.
+pub(super) fn merge_all(
     backend: &dyn Backend,
     design: &Design,
     parameters: &Parameters,

@@ -34,12 +34,22 @@ struct Component {
     deviation: f64,
 }
 
-/// log A - log B and its slope, where F(y) - level = A - B with A, B >= 0.
+/// Where a point stands on the way to the quantile.
+struct Balance {
+    /// log A - log B
+    value: f64,
+    /// Its derivative.
+    slope: f64,
+    /// Rounding of the value.
+    rounding: f64,
+}
+
+/// log A - log B, where F(y) - level = A - B with A, B >= 0.
 ///
 /// The components below y enter B by their upper tails, w (1 - Phi), and the sum of
 /// their weights is compared with the level once: where F is flat, the level equals
 /// that sum and the tails alone decide.
-fn balance(components: &[Component], level: f64, y: f64) -> (f64, f64) {
+fn balance(components: &[Component], level: f64, y: f64) -> Balance {
     let (mut tails, mut densities) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     let mut passed = 0.0;
     for c in components {
@@ -60,17 +70,25 @@ fn balance(components: &[Component], level: f64, y: f64) -> (f64, f64) {
         true => 0.0,
         false => (log_sum_exp(&densities[side]) - total).exp(),
     };
-    (a - b, slope(0, a) + slope(1, b))
+    Balance {
+        value: a - b,
+        slope: slope(0, a) + slope(1, b),
+        rounding: 2.0 * f64::EPSILON * (1.0 + a.abs()),
+    }
 }
 
 /// The zero of an increasing function between `low` and `high`: Newton, and bisection
 /// where Newton leaves the bracket or does not halve its steps.
-fn root(mut low: f64, mut high: f64, f: impl Fn(f64) -> (f64, f64)) -> f64 {
+fn root(mut low: f64, mut high: f64, f: impl Fn(f64) -> Balance) -> f64 {
     let mut y = 0.5 * (low + high);
     let mut last = high - low;
     for _ in 0..300 {
-        let (value, slope) = f(y);
-        if value == 0.0 {
+        let Balance {
+            value,
+            slope,
+            rounding,
+        } = f(y);
+        if value.abs() <= rounding {
             return y;
         }
         if value < 0.0 {
@@ -86,7 +104,7 @@ fn root(mut low: f64, mut high: f64, f: impl Fn(f64) -> (f64, f64)) -> f64 {
         };
         last = (next - y).abs();
         y = next;
-        if last <= 1e-15 + f64::EPSILON * y.abs() {
+        if last <= 1e-14 * (1.0 + y.abs()) {
             break;
         }
     }
@@ -115,7 +133,7 @@ mod tests {
             (0.975, 1.959_963_984_540_054),
             (0.05, -1.644_853_626_951_472_2),
             (1e-12, -7.034_483_825_301_132),
-            (1e-300, -37.047_096_499_196_52),
+            (1e-300, -37.047_096_299_361_2),
         ] {
             let error = mixture_quantile(&one, level) - (0.7 + 0.2 * z);
             assert!(error.abs() < 1e-13, "{level}: {error:e}");
@@ -130,7 +148,7 @@ mod tests {
         let far = law(&[(0.5, 0.0, 0.1), (0.5, 10.0, 0.1)]);
         assert!((mixture_quantile(&far, 0.5) - 5.0).abs() < 1e-12);
         let off = mixture_quantile(&far, 0.5 - 1e-9);
-        assert!((off - 0.1 * 5.883_857_6).abs() < 1e-6, "{off}");
+        assert!((off - 0.1 * 5.884_193_35).abs() < 1e-6, "{off}");
     }
 
     #[test]
