@@ -1,6 +1,7 @@
 //! The fit over the data, and the gate below it.
 
-use super::contents::{Analysis, Slice};
+use super::contents::Analysis;
+use super::slice::Slice;
 use crate::analysis::{Design, Optimum};
 use crate::model::Conditional;
 use crate::plot::number::{counted, percent, thousands};

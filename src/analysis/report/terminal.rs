@@ -20,13 +20,14 @@ pub fn terminal(analysis: &Analysis) -> String {
         tables::estimates(analysis),
         tables::experts(analysis),
         tables::optima(analysis),
+        tables::residuals(analysis),
     ];
     for table in all.iter().flatten() {
         text.push('\n');
         text.push_str(&set(table));
     }
-    let mut warnings = analysis.all_warnings().peekable();
-    if warnings.peek().is_some() {
+    let warnings = analysis.all_warnings();
+    if !warnings.is_empty() {
         text.push('\n');
     }
     for warning in warnings {
