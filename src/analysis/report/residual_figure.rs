@@ -76,7 +76,7 @@ fn normal(residuals: &Residuals) -> Chart {
             Colour::Black,
             ends.map(|q| (q, q)).to_vec(),
         ))
-        .with_series(Series::points("", Colour::Blue, points.collect()).with_marker(marker(n)))
+        .with_series(Series::points("", Colour::Blue, points.collect()).with_marker(Marker::Dot))
 }
 
 /// Residuals against the mixture's mean at their rows.

@@ -174,7 +174,7 @@ pub(super) fn experts(analysis: &Analysis) -> Option<Table> {
 }
 
 /// Most optima in a table.
-const MOST_OPTIMA: usize = 20;
+const MOST_OPTIMA: usize = 12;
 
 /// Every optimum of the chosen model.
 pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
