@@ -13,7 +13,7 @@ pub struct Fitted {
     pub optima: Vec<Optimum>,
     /// Starts that ended without a certified optimum: reason and log-likelihood.
     pub failures: Vec<(Stop, f64)>,
-    /// Starts.
+    /// Starts, those from rearranged optima included.
     pub starts: usize,
     /// Work done.
     pub effort: Effort,

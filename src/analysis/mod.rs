@@ -9,6 +9,7 @@
 //! Everything is fitted in standardised coordinates, so that no answer depends on the
 //! units or the origin of a column; everything is reported in raw units.
 
+mod analyse;
 mod criteria;
 mod dendrogram;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod table;
 mod tails;
 mod uncertainty;
 
+pub use analyse::{Request, analyse, predictions};
 pub use criteria::{Criteria, Remark, criteria};
 pub use dendrogram::{Dendrogram, Level, Merge, Undefined, dendrogram};
 pub use design::{Design, NewRows, Scaled, Side};

@@ -131,7 +131,7 @@ impl Ends {
 
 impl Search<'_> {
     fn run(&self) -> Result<Fitted> {
-        let starts = match self.template.experts.len() {
+        let mut starts = match self.template.experts.len() {
             1 => 1,
             _ => self.specification.starts,
         };
@@ -143,6 +143,7 @@ impl Search<'_> {
         if self.template.experts.len() > 2 {
             for outcome in self.rearranged(&ends, starts.div_ceil(2))? {
                 ends.take(outcome, KINDS.len());
+                starts += 1;
             }
         }
         let Ends {
@@ -225,8 +226,11 @@ impl Search<'_> {
         let data = &self.design.data;
         let counts = |end: &&End| {
             let parameters = &end.outcome.parameters;
-            self.spurious(parameters, &effective_rows(parameters, data))
-                .is_none()
+            self.spurious(
+                parameters,
+                &effective_rows(&responsibilities(parameters, data), data),
+            )
+            .is_none()
         };
         let mut best: Vec<&End> = ends.ends.iter().filter(counts).collect();
         best.sort_by(|a, b| {
@@ -382,12 +386,13 @@ impl Search<'_> {
             runaway = on_gates;
         }
         let parameters = outcome.parameters;
+        let data = &self.design.data;
         let attainment = match (runaway.is_empty(), outcome.on_bound.is_empty()) {
             (false, _) => Attainment::NotAttained(runaway),
             (true, false) => Attainment::OnBound(outcome.on_bound),
             (true, true) => Attainment::Interior,
         };
-        let effective_rows = effective_rows(&parameters, &self.design.data);
+        let effective_rows = effective_rows(&responsibilities(&parameters, data), data);
         let optimum = Optimum {
             log_likelihood: self.raw(outcome.log_likelihood),
             hits: end.hits,

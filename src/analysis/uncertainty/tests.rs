@@ -54,18 +54,13 @@ pub(super) fn design(x: &[f64], y: &[f64], expert: usize, gate: usize) -> Design
     };
     let (mean, deviation) = mean_and_scale(y);
     let responses: Array1<f64> = y.iter().map(|y| (y - mean) / deviation).collect();
-    Design {
-        data: Data::from_columns(columns, responses).unwrap(),
-        response: Scaled {
-            name: "y".to_string(),
-            mean,
-            deviation,
-        },
-        expert: side(expert),
-        gate: side(gate),
-        rows: (0..x.len()).collect(),
-        warnings: Vec::new(),
-    }
+    let response = Scaled {
+        name: "y".to_string(),
+        mean,
+        deviation,
+    };
+    let data = Data::from_columns(columns, responses).unwrap();
+    Design::by_hand(data, response, side(expert), side(gate))
 }
 
 /// The standardised parameters of a raw model.
@@ -160,10 +155,8 @@ pub(super) fn drawn(
 ) -> (Design, Optimum) {
     use crate::rng::{Purpose, Stream};
     let stream = Stream::named(20_260_101, "coverage", replicate, Purpose::Data);
-    let design = Design {
-        data: crate::model::draw_responses(truth, &blank.data, &stream).unwrap(),
-        ..blank.clone()
-    };
+    let mut design = blank.clone();
+    design.data = crate::model::draw_responses(truth, &blank.data, &stream).unwrap();
     let optimum = optimum(&design, truth, bounds);
     (design, optimum)
 }
