@@ -308,3 +308,27 @@ fn replace_file(
             }
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::Axis;
+
+    #[test]
+    fn stacked_panels_share_their_width_and_divide_the_height() {
+        let upper = Chart::new(
+            "Title",
+            Axis::linear(""),
+            Axis::linear("values").with_range(0.0, 1e5),
+        );
+        let lower = Chart::new("", Axis::linear("x"), Axis::linear("").with_range(0.0, 1.0));
+        let figure = Figure::stack(vec![3.0, 1.0], vec![upper, lower]).with_panel_size(600, 400);
+        let layout = Layout::new(&figure);
+        let [upper, lower] = [0, 1].map(|k| layout.plot_area(k));
+        assert_eq!((upper.left, upper.right), (lower.left, lower.right));
+        let heights = [upper, lower].map(|area| area.bottom - area.top);
+        assert!((heights[0] - 3.0 * heights[1]).abs() < 1e-9);
+        assert!(upper.bottom < lower.top);
+        assert!((layout.top(2) - 800.0).abs() < 1e-9);
+    }
+}

@@ -27,6 +27,12 @@ impl Digits {
             return Digits::Significant(DIGITS);
         };
         let place = error.log10().floor() as i32 + 1 - ERROR_DIGITS;
+        // However uncertain, an estimate keeps as many digits.
+        let own = match estimate == 0.0 {
+            true => place,
+            false => estimate.abs().log10().floor() as i32 + 1 - ERROR_DIGITS,
+        };
+        let place = place.min(own);
         let is_plain = place >= -9 && estimate.abs().max(error) < 1e7;
         match is_plain {
             true => Digits::Decimals((-place).max(0) as usize),
@@ -68,6 +74,7 @@ mod tests {
             Digits::of(12_345_678.0, Some(1234.0)),
             Digits::Significant(6)
         );
+        assert_eq!(Digits::of(0.0123, Some(45.0)).text(0.0123), "0.0123");
         assert_eq!(Digits::of(1.0, None).text(1.5), "1.50000");
         assert_eq!(
             Digits::Decimals(1).interval(Some([-1.0, f64::INFINITY])),

@@ -1,10 +1,13 @@
 //! The fit over the data, and the gate below it.
 
-use super::contents::{Analysis, Slice};
+use super::contents::Analysis;
+use super::slice::Slice;
 use crate::analysis::{Design, Optimum};
 use crate::model::Conditional;
-use crate::plot::number::{counted, percent, thousands};
-use crate::plot::{Axis, Chart, Colour, Estimate, Figure, Interval, Marker, Palette, Series};
+use crate::plot::number::{counted, thousands};
+use crate::plot::{
+    Axis, Chart, Colour, Estimate, Figure, Interval, LineStyle, Marker, Palette, Series, SeriesData,
+};
 
 /// A row whose most responsible expert has less responsibility is drawn open.
 const SURE: f64 = 0.9;
@@ -60,11 +63,11 @@ pub(super) fn caption(analysis: &Analysis) -> String {
         1 => "Line: mean, with ± 1.96 standard deviations.".to_string(),
         _ => format!(
             "Points have the mark of the expert with the largest responsibility; open ones are \
-             less than {} sure. Lines: the experts’ means with ± 1.96 standard deviations, thin \
-             and dashed where the expert’s weight is below {}. Black: mean of the mixture. \
+             less than {} % sure. Lines: the experts’ means with ± 1.96 standard deviations, thin \
+             and dashed where the expert’s weight is below {} %. Black: mean of the mixture. \
              Below: the weights.",
-            percent(SURE),
-            percent(PRESENT)
+            100.0 * SURE,
+            100.0 * PRESENT
         ),
     };
     if !slice.held.is_empty() {
@@ -77,7 +80,7 @@ pub(super) fn caption(analysis: &Analysis) -> String {
     if rows > MOST_POINTS {
         let shown = rows.div_ceil(every(rows));
         text.push_str(&format!(
-            " {} of {} points are drawn, evenly over {}.",
+            " Points: {} of {}, evenly over {}.",
             thousands(shown as u64),
             counted(rows, "row"),
             slice.covariate
@@ -171,8 +174,16 @@ fn fit(analysis: &Analysis, slice: &Slice, best: &Optimum, curves: &Curves) -> C
         }
     }
     if experts > 1 {
-        let mean = curves.line(|law| Some(curves.mixture(law)));
-        chart = chart.with_series(Series::line("mean of the mixture", Colour::Black, mean));
+        // Dotted, so that the lines of experts are seen below it.
+        let data = SeriesData::Line {
+            points: curves.line(|law| Some(curves.mixture(law))),
+            style: LineStyle::Dotted,
+        };
+        chart = chart.with_series(Series {
+            label: "mean of the mixture".to_string(),
+            colour: Colour::Black,
+            data,
+        });
     }
     chart
 }

@@ -14,21 +14,25 @@
 mod cells;
 mod contents;
 mod criteria_figure;
+mod estimate_rows;
 mod fit_figure;
 mod folder;
 mod json;
 mod optimum_map;
 mod page;
 mod residual_figure;
+mod slice;
 mod step;
 mod tables;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod wording;
 
-pub use contents::{Analysis, Criteria, Criterion, Estimated, FittedModel, Residuals, Slice};
+pub use contents::{Analysis, Criterion, FittedModel};
 pub use folder::write;
 pub use json::json;
 pub use page::page;
+pub use slice::Slice;
 pub use terminal::{WIDTH, terminal};

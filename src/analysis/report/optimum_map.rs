@@ -19,14 +19,14 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         return None;
     }
     // The best has no place on a logarithmic axis: it stands on a line to the left.
-    let left = 10f64.powf((0.3 * nearest).log10().floor());
+    let left = 0.15 * nearest;
     let most = fitted.optima.iter().map(hits).max().unwrap_or(1);
     let x = Axis::log10("distance of the log-likelihood from the best")
-        .with_range(0.6 * left, 2.0 * farthest);
-    let y = Axis::log10("starts").with_range(0.7, 1.6 * most as f64);
+        .with_range(0.7 * left, 2.0 * farthest);
+    let y = Axis::log10("starts that ended there").with_range(0.7, 1.6 * most as f64);
     let mut chart = Chart::new("Optima", x, y).with_reference_line(ReferenceLine::vertical(
         left,
-        "the best optimum (distance 0)",
+        "the best: distance 0, off the scale",
     ));
     let own = |text: &str, colour, marker, all: Vec<(f64, usize)>| {
         let points = all

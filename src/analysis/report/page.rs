@@ -34,7 +34,7 @@ pub fn page(analysis: &Analysis) -> String {
 
 fn warnings(analysis: &Analysis) -> String {
     let warning = |text: &String| format!("<p class=\"warning\">{}</p>\n", html::typeset(text));
-    analysis.all_warnings().map(warning).collect()
+    analysis.all_warnings().iter().map(warning).collect()
 }
 
 fn fit(analysis: &Analysis) -> String {
@@ -70,11 +70,12 @@ fn number_of_experts(analysis: &Analysis) -> String {
 
 fn residuals(analysis: &Analysis) -> String {
     let caption = analysis.residuals.as_ref().map(residual_figure::caption);
-    panels(
-        &residual_figure::charts(analysis),
-        PANEL,
-        &caption.unwrap_or_default(),
-    )
+    let caption = caption.unwrap_or_default();
+    let figure = panels(&residual_figure::charts(analysis), PANEL, &caption);
+    figure
+        + &tables::residuals(analysis)
+            .as_ref()
+            .map_or(String::new(), table)
 }
 
 fn table(table: &Table) -> String {

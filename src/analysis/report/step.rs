@@ -1,6 +1,6 @@
 //! Where a gate jumps along one covariate.
 
-use super::contents::Slice;
+use super::slice::Slice;
 use crate::analysis::{Design, Optimum};
 
 /// Two neighbouring observed values between which the weight passes from one expert to

@@ -1,10 +1,12 @@
 //! The tables that terminal and page both show.
 
 use super::cells::{ABSENT, Digits};
-use super::contents::{Analysis, Estimated, FittedModel};
+use super::contents::{Analysis, Criterion, FittedModel};
+use super::estimate_rows::{EstimateRow, estimate_rows};
+use super::warnings::own_hits;
 use super::wording;
-use crate::analysis::{Design, Optimum};
-use crate::plot::number::{counted, decimal, percent};
+use crate::analysis::{Design, Fitted, Optimum};
+use crate::plot::number::{counted, decimal, percent, rounded, stated};
 
 /// A table of text; the cells are typeset as [`crate::plot::number`] does.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,45 +33,79 @@ impl Table {
 
 /// Every quantity with its uncertainty; `None` if there is no optimum.
 pub(super) fn estimates(analysis: &Analysis) -> Option<Table> {
-    let rows = &analysis.model().estimates;
-    let (profile, wald) = (
-        rows.iter().filter(|row| row.profile.is_some()).count(),
-        rows.iter()
-            .filter(|row| row.profile.is_none() && row.wald.is_some())
-            .count(),
-    );
-    let kind = match (profile, wald) {
-        (_, 0) if profile > 0 => "95 % profile interval",
-        (0, _) if wald > 0 => "95 % Wald interval",
-        _ => "95 % interval",
+    let model = analysis.model();
+    let rows = estimate_rows(&analysis.design, model);
+    let level = model.uncertainty.as_ref().map_or(0.95, |u| u.level);
+    let level = format!("{} %", stated((1e6 * level).round() / 1e4));
+    let has = |of: fn(&EstimateRow) -> bool| rows.iter().any(of);
+    let with_bootstrap = has(|row| row.bootstrap.is_some() || row.bootstrap_reason.is_some());
+    let with_profiles = has(EstimateRow::has_profile);
+    let kind = match with_profiles {
+        true => format!("{level} profile interval"),
+        false => format!("{level} Wald interval"),
     };
-    let mixed = profile > 0 && wald > 0;
-    let headings = ["Quantity", "Estimate", "Std. error", "Sandwich", kind];
+    let mut headings = vec!["Quantity", "Estimate", "Std. error", "Sandwich"];
+    if with_bootstrap {
+        headings.push("Bootstrap");
+    }
+    headings.push(&kind);
     let mut table = Table::new("Estimates, in raw units", 1, &headings);
-    for row in rows {
-        let digits = Digits::of(row.estimate, row.standard_error.or(row.sandwich_error));
-        let mark = match (mixed, row.profile, row.wald) {
-            (true, None, Some(_)) => " w",
+    let (mut marked_wald, mut marked_cut) = (false, false);
+    for row in &rows {
+        let digits = Digits::of(row.value, row.standard_error.or(row.sandwich));
+        let wald = row.wald.filter(|_| row.profile.is_none());
+        let is_cut = row.profile.is_some_and(|profile| profile.is_cut);
+        let mark = match (with_profiles, wald, is_cut) {
+            (true, Some(_), _) => " w",
+            (_, _, true) => " b",
             _ => "",
         };
-        table.rows.push(vec![
+        (marked_wald, marked_cut) = (marked_wald || mark == " w", marked_cut || mark == " b");
+        let mut cells = vec![
             row.name.clone(),
-            digits.text(row.estimate),
+            digits.text(row.value),
             digits.optional(row.standard_error),
-            digits.optional(row.sandwich_error),
-            digits.interval(row.profile.or(row.wald)) + mark,
-        ]);
+            digits.optional(row.sandwich),
+        ];
+        if with_bootstrap {
+            cells.push(digits.optional(row.bootstrap));
+        }
+        cells.push(digits.interval(row.profile.map(|p| p.ends).or(wald)) + mark);
+        table.rows.push(cells);
     }
-    if mixed {
-        table.notes.push("Profile intervals; w: Wald.".to_string());
+    if marked_wald {
+        table.notes.push("w: Wald interval.".to_string());
     }
-    if rows.iter().any(|row| row.name.starts_with("gate[")) && is_relative(analysis) {
-        table.notes.push(format!(
-            "Gate coefficients are relative to expert {}.",
-            analysis.model().experts
-        ));
+    if marked_cut {
+        table
+            .notes
+            .push("b: an end is where the parameter set ends.".to_string());
     }
-    table.notes.extend(reasons(rows));
+    if has(|row| row.name.starts_with("gate[")) && is_relative(analysis) {
+        let last = model.experts;
+        table
+            .notes
+            .push(format!("The gate is relative to expert {last}."));
+    }
+    table
+        .notes
+        .extend(reasons("standard error", &rows, |row| row.reason.as_ref()));
+    let of_profile = |row: &EstimateRow| match row.reason == row.profile_reason {
+        true => None,
+        false => row.profile_reason.clone(),
+    };
+    let different: Vec<EstimateRow> = rows
+        .iter()
+        .map(|row| EstimateRow {
+            profile_reason: of_profile(row),
+            ..row.clone()
+        })
+        .collect();
+    let profile_reasons = reasons("profile interval", &different, |row| {
+        row.profile_reason.as_ref()
+    });
+    table.notes.extend(profile_reasons);
+    table.notes.extend(bootstrap_note(analysis));
     (!table.rows.is_empty()).then_some(table)
 }
 
@@ -79,11 +115,15 @@ fn is_relative(analysis: &Analysis) -> bool {
     best.is_some_and(|best| best.parameters.gate.kind.is_translation_invariant())
 }
 
-/// Why errors are missing: the quantities of each reason.
-fn reasons(rows: &[Estimated]) -> Vec<String> {
+/// Why something is missing: the quantities of each reason.
+fn reasons(
+    what: &str,
+    rows: &[EstimateRow],
+    of: fn(&EstimateRow) -> Option<&String>,
+) -> Vec<String> {
     let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
     for row in rows {
-        let Some(reason) = &row.reason else {
+        let Some(reason) = of(row) else {
             continue;
         };
         match said.iter_mut().find(|(known, _)| known == reason) {
@@ -92,11 +132,30 @@ fn reasons(rows: &[Estimated]) -> Vec<String> {
         }
     }
     said.into_iter()
-        .map(|(reason, names)| match names.len() == rows.len() {
-            true => format!("No quantity has a standard error: {reason}."),
-            false => format!("{}: {reason}.", names.join(", ")),
+        .map(|(reason, names)| {
+            let names = match names.len() == rows.len() {
+                true => "any quantity".to_string(),
+                false => names.join(", "),
+            };
+            format!("No {what} of {names}: {reason}.")
         })
         .collect()
+}
+
+/// How the refits of a bootstrap ended.
+fn bootstrap_note(analysis: &Analysis) -> Option<String> {
+    let uncertainty = analysis.model().uncertainty.as_ref()?;
+    let fits = uncertainty.bootstrap.as_ref()?;
+    let left_out: Vec<String> = fits
+        .left_out
+        .iter()
+        .map(|(reason, count)| format!("{count} left out ({reason})"))
+        .collect();
+    let counts = format!("Bootstrap: {} of {} refits", fits.used, fits.replicates);
+    Some(match left_out.is_empty() {
+        true => format!("{counts}."),
+        false => format!("{counts}; {}.", left_out.join(", ")),
+    })
 }
 
 /// What falls to each expert at the best optimum.
@@ -115,15 +174,19 @@ pub(super) fn experts(analysis: &Analysis) -> Option<Table> {
 }
 
 /// Most optima in a table.
-const MOST_OPTIMA: usize = 20;
+const MOST_OPTIMA: usize = 12;
 
 /// Every optimum of the chosen model.
 pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
     let model = analysis.model();
-    let best = model.best()?;
-    let kinds = &analysis.start_kinds;
-    let mut headings = vec!["#", "State", "Log-likelihood", "Below the best", "Hits"];
-    let by_kind = best.hits.len() == kinds.len() && kinds.len() > 1;
+    let Some(best) = model.best() else {
+        let mut table = Table::new("Optima", 0, &[]);
+        table.notes = failures(model);
+        return Some(table);
+    };
+    let kinds = Fitted::start_kinds();
+    let mut headings = vec!["#", "State", "Log-likelihood", "Gap", "Hits"];
+    let by_kind = best.hits.len() == kinds.len();
     if by_kind {
         headings.extend(kinds.iter().map(String::as_str));
     }
@@ -133,8 +196,8 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
             (k + 1).to_string(),
             wording::state(optimum).to_string(),
             wording::log_likelihood(optimum.log_likelihood),
-            decimal(best.log_likelihood - optimum.log_likelihood, 6),
-            hits(optimum).to_string(),
+            rounded(best.log_likelihood - optimum.log_likelihood, 4),
+            own_hits(optimum).to_string(),
         ];
         if by_kind {
             cells.extend(optimum.hits.iter().map(usize::to_string));
@@ -147,19 +210,23 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
     }
     let left_out = model.fitted.optima.len().saturating_sub(MOST_OPTIMA);
     if left_out > 0 {
-        table.notes.push(format!(
-            "{} more are in fit.json.",
-            counted(left_out, "optimum").replace("optimums", "optima")
-        ));
+        table
+            .notes
+            .push(format!("{left_out} more: see fit.json or --json."));
     }
-    table
-        .notes
-        .push(format!("Starts: {}.", model.fitted.starts));
+    let again = match by_kind {
+        true => "; rearranged: new starts from the best optima, two experts merged and one split",
+        false => "",
+    };
+    let starts = counted(model.fitted.starts, "start");
+    table.notes.push(format!(
+        "Gap: log-likelihood below the best. Hits: of {starts}{again}."
+    ));
     table.notes.extend(failures(model));
     Some(table)
 }
 
-/// Starts that ended at an optimum.
+/// Everything that ended at an optimum.
 pub(super) fn hits(optimum: &Optimum) -> usize {
     optimum.hits.iter().sum()
 }
@@ -197,53 +264,38 @@ pub(super) fn criteria(analysis: &Analysis) -> Option<Table> {
     if analysis.models.len() < 2 {
         return None;
     }
-    let with_dendrogram = analysis
-        .models
-        .iter()
-        .any(|model| model.criteria.is_some_and(|c| c.dendrogram.is_some()));
-    let mut headings = vec![
-        "Experts",
-        "State",
-        "Log-likelihood",
-        "Parameters",
-        "AIC",
-        "BIC",
-        "ICL",
-    ];
-    if with_dendrogram {
-        headings.push("Dendrogram");
-    }
+    let is_shown = |criterion: &Criterion| analysis.least(*criterion).is_some();
+    let shown: Vec<Criterion> = Criterion::ALL.into_iter().filter(is_shown).collect();
+    let mut headings = vec!["Experts", "State", "Log-likelihood", "Parameters"];
+    headings.extend(shown.iter().map(|criterion| criterion.name()));
     let mut table = Table::new("Number of experts", 2, &headings);
-    let least = Least::of(analysis);
     for (k, model) in analysis.models.iter().enumerate() {
         let best = model.best();
-        let value = |of: usize| {
-            let criteria = model.criteria.as_ref();
-            let value = criteria.and_then(|criteria| criteria.all()[of]);
-            let mark = if least.0[of] == Some(k) { "*" } else { "" };
-            value.map_or(ABSENT.to_string(), |value| {
-                format!("{}{mark}", decimal(value, 3))
-            })
-        };
+        let own = model.criteria.as_ref();
         let mut cells = vec![
             model.experts.to_string(),
             best.map_or("no optimum", wording::state).to_string(),
             best.map_or(ABSENT.to_string(), |best| {
                 wording::log_likelihood(best.log_likelihood)
             }),
-            model
-                .criteria
-                .map_or(ABSENT.to_string(), |c| c.degrees_of_freedom.to_string()),
-            value(0),
-            value(1),
-            value(2),
+            own.map_or(ABSENT.to_string(), |c| c.parameters.to_string()),
         ];
-        if with_dendrogram {
-            cells.push(value(3));
-        }
+        cells.extend(shown.iter().map(|&criterion| {
+            let mark = if analysis.least(criterion) == Some(k) {
+                "*"
+            } else {
+                ""
+            };
+            let value = analysis.criterion(model, criterion);
+            value.map_or(ABSENT.to_string(), |value| {
+                format!("{mark}{}", decimal(value, 3))
+            })
+        }));
         table.rows.push(cells);
     }
-    table.notes.push("*: the least of its column.".to_string());
+    table
+        .notes
+        .push("*: the least, which is the best, of its column.".to_string());
     if let Some(criterion) = analysis.chosen_by {
         table.notes.push(format!(
             "Reported in full: {}, by {}.",
@@ -254,19 +306,34 @@ pub(super) fn criteria(analysis: &Analysis) -> Option<Table> {
     Some(table)
 }
 
-/// The model with the least of each criterion.
-pub(super) struct Least(pub(super) [Option<usize>; 4]);
-
-impl Least {
-    pub(super) fn of(analysis: &Analysis) -> Least {
-        Least(std::array::from_fn(|of| {
-            let values = analysis.models.iter().enumerate();
-            values
-                .filter_map(|(k, model)| Some((k, model.criteria?.all()[of]?)))
-                .min_by(|a, b| a.1.total_cmp(&b.1))
-                .map(|(k, _)| k)
-        }))
+/// Summaries of the residuals and the largest of them.
+pub(super) fn residuals(analysis: &Analysis) -> Option<Table> {
+    let residuals = analysis.residuals.as_ref()?;
+    let mut table = Table::new(
+        "Largest quantile residuals",
+        1,
+        &["Row of the table", "Residual"],
+    );
+    for (row, value) in residuals.largest.iter().take(5) {
+        table
+            .rows
+            .push(vec![(row + 1).to_string(), decimal(*value, 3)]);
     }
+    table.notes.push(format!(
+        "All: mean {}, standard deviation {}, skewness {} (0, 1, 0 if the model is right).",
+        decimal(residuals.mean, 3),
+        decimal(residuals.deviation, 3),
+        decimal(residuals.skewness, 3)
+    ));
+    table.notes.extend(residuals.kolmogorov_smirnov.map(|test| {
+        format!(
+            "Kolmogorov-Smirnov distance from the normal law {}, p {} (too large, as the \
+             parameters are estimated from the same rows).",
+            decimal(test.distance, 4),
+            rounded(test.p_value, 2)
+        )
+    }));
+    (!table.rows.is_empty()).then_some(table)
 }
 
 /// What a reader wants to know first, as terms and descriptions.
@@ -288,8 +355,8 @@ pub(super) fn at_a_glance(analysis: &Analysis) -> Vec<(String, String)> {
             wording::log_likelihood(best.log_likelihood),
         ));
     }
-    if let Some(criteria) = model.criteria {
-        pairs.push(("Parameters", criteria.degrees_of_freedom.to_string()));
+    if let Some(criteria) = &model.criteria {
+        pairs.push(("Parameters", criteria.parameters.to_string()));
         let text = [
             ("AIC", criteria.aic),
             ("BIC", criteria.bic),

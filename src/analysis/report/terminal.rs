@@ -20,13 +20,14 @@ pub fn terminal(analysis: &Analysis) -> String {
         tables::estimates(analysis),
         tables::experts(analysis),
         tables::optima(analysis),
+        tables::residuals(analysis),
     ];
     for table in all.iter().flatten() {
         text.push('\n');
         text.push_str(&set(table));
     }
-    let mut warnings = analysis.all_warnings().peekable();
-    if warnings.peek().is_some() {
+    let warnings = analysis.all_warnings();
+    if !warnings.is_empty() {
         text.push('\n');
     }
     for warning in warnings {
@@ -38,21 +39,26 @@ pub fn terminal(analysis: &Analysis) -> String {
 /// A table: words to the left, numbers to the right of their columns.
 fn set(table: &Table) -> String {
     const GAP: usize = 2;
-    let lines: Vec<Vec<String>> = std::iter::once(&table.headings)
-        .chain(&table.rows)
-        .map(|cells| cells.iter().map(|cell| ascii(cell)).collect())
-        .collect();
-    let width = |k: usize| {
-        lines
-            .iter()
-            .map(|cells| cells[k].chars().count())
-            .max()
-            .unwrap_or(0)
+    let ascii_row = |cells: &Vec<String>| cells.iter().map(|cell| ascii(cell)).collect();
+    let rows: Vec<Vec<String>> = table.rows.iter().map(ascii_row).collect();
+    let widest = |lines: &[Vec<String>]| -> Vec<usize> {
+        let width = |k: usize| lines.iter().map(|cells| cells[k].chars().count()).max();
+        (0..table.headings.len())
+            .map(|k| width(k).unwrap_or(0))
+            .collect()
     };
-    let mut widths: Vec<usize> = (0..table.headings.len()).map(width).collect();
+    let mut headings = vec![ascii_row(&table.headings)];
+    let mut widths = widest(&[&headings[..], &rows[..]].concat());
+    if widths.iter().map(|w| w + GAP).sum::<usize>() > WIDTH + GAP {
+        headings = in_two_lines(&headings[0], &widest(&rows));
+        widths = widest(&[&headings[..], &rows[..]].concat());
+    }
+    let lines = [headings, rows].concat();
     // A name that leaves the numbers no room gets a line of its own.
-    let numbers: usize = widths[1..].iter().map(|w| w + GAP).sum();
-    widths[0] = widths[0].min(WIDTH.saturating_sub(numbers).max(8));
+    let numbers: usize = widths.iter().skip(1).map(|w| w + GAP).sum();
+    if let Some(first) = widths.first_mut() {
+        *first = (*first).min(WIDTH.saturating_sub(numbers).max(8));
+    }
     let mut text = wrapped(&table.caption, "");
     for cells in &lines {
         let mut line = String::new();
@@ -77,6 +83,21 @@ fn set(table: &Table) -> String {
         text.push_str(&wrapped(note, "  "));
     }
     text
+}
+
+/// Headings that are wider than their columns, broken after a blank or a hyphen.
+fn in_two_lines(headings: &[String], widths: &[usize]) -> Vec<Vec<String>> {
+    let broken = |(heading, &width): (&String, &usize)| {
+        let middle = heading.len() / 2;
+        let ends = heading.match_indices([' ', '-']).map(|(at, _)| at + 1);
+        let at = ends.min_by_key(|at| at.abs_diff(middle));
+        match at.filter(|_| heading.chars().count() > width) {
+            None => (String::new(), heading.clone()),
+            Some(at) => (heading[..at].trim().to_string(), heading[at..].to_string()),
+        }
+    };
+    let (upper, lower) = headings.iter().zip(widths).map(broken).unzip();
+    vec![upper, lower]
 }
 
 /// Text in lines of at most [`WIDTH`] columns, all but the first indented.

@@ -2,6 +2,7 @@
 
 use super::contents::{Analysis, FittedModel};
 use super::step::{Step, steps};
+use super::warnings::own_hits;
 use crate::analysis::{Attainment, Design, GateChoice, INTERCEPT, Optimum, Side, Spurious};
 use crate::model::{Coordinate, Response, VarianceStructure};
 use crate::plot::number::{counted, decimal, rounded};
@@ -94,7 +95,8 @@ pub(super) fn coordinate(design: &Design, coordinate: &Coordinate) -> String {
     }
 }
 
-fn coordinates(design: &Design, all: &[Coordinate]) -> String {
+/// Several of them.
+pub(super) fn coordinates(design: &Design, all: &[Coordinate]) -> String {
     let names: Vec<String> = all.iter().map(|c| coordinate(design, c)).collect();
     names.join(", ")
 }
@@ -187,10 +189,10 @@ fn of_model(analysis: &Analysis, model: &FittedModel) -> String {
     let Some(best) = model.best() else {
         return format!("{count}: none of {starts} starts ended at a certified optimum.");
     };
-    let hits: usize = best.hits.iter().sum();
-    let found = match starts {
-        1 => "from one start".to_string(),
-        _ => format!("found from {hits} of {starts} starts"),
+    let found = match (starts, own_hits(best)) {
+        (1, _) => "from one start".to_string(),
+        (_, 0) => format!("found from other ends of {starts} starts"),
+        (_, hits) => format!("found from {hits} of {starts} starts"),
     };
     let value = log_likelihood(best.log_likelihood);
     if let Some(reason) = &best.spurious {
