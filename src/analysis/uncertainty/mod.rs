@@ -10,11 +10,13 @@
 //! coordinates of a gate along which the likelihood is flat, such as the scale of a top-1
 //! router.
 
+#[cfg(test)]
+mod agreement_tests;
 mod bootstrap;
+#[cfg(test)]
+mod coverage_tests;
 mod missing;
 mod profile;
-#[cfg(test)]
-mod study_tests;
 #[cfg(test)]
 mod tests;
 

@@ -24,6 +24,8 @@ mod label;
 mod missing;
 mod profile;
 #[cfg(test)]
+mod profile_tests;
+#[cfg(test)]
 mod tests;
 
 pub use bootstrap::{Bootstrap, Ending, Refit, parametric_bootstrap};

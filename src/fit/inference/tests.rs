@@ -14,10 +14,10 @@ use crate::rng::{Purpose, Stream};
 use ndarray::{Array1, Array2};
 
 /// The 0.95 quantile of chi2_1 and its root.
-const QUANTILE: f64 = 3.841458820694124;
-const ROOT: f64 = 1.959963984540054;
+pub(super) const QUANTILE: f64 = 3.841458820694124;
+pub(super) const ROOT: f64 = 1.959963984540054;
 
-fn linear(slope: &[f64], intercept: f64, variance: f64, gate: ExpertGate) -> Expert {
+pub(super) fn linear(slope: &[f64], intercept: f64, variance: f64, gate: ExpertGate) -> Expert {
     Expert {
         kind: ExpertKind::Linear,
         slope: slope.to_vec(),
@@ -28,7 +28,7 @@ fn linear(slope: &[f64], intercept: f64, variance: f64, gate: ExpertGate) -> Exp
     }
 }
 
-fn mixture(kind: GateKind, experts: Vec<Expert>) -> Parameters {
+pub(super) fn mixture(kind: GateKind, experts: Vec<Expert>) -> Parameters {
     Parameters {
         gate: Gate {
             kind,
@@ -41,7 +41,7 @@ fn mixture(kind: GateKind, experts: Vec<Expert>) -> Parameters {
 }
 
 /// Two crossing lines and a softmax gate.
-fn crossing() -> Parameters {
+pub(super) fn crossing() -> Parameters {
     let router = |slope: f64, intercept: f64| ExpertGate::Router {
         slope: vec![slope],
         intercept,
@@ -54,7 +54,7 @@ fn crossing() -> Parameters {
 }
 
 /// Rows at the grid from -1 to 1, shifted, with responses of `truth` at the grid itself.
-fn sample(truth: &Parameters, rows: usize, shift: f64, seed: u64) -> Data {
+pub(super) fn sample(truth: &Parameters, rows: usize, shift: f64, seed: u64) -> Data {
     let grid = |i: usize| -1.0 + 2.0 * i as f64 / (rows as f64 - 1.0);
     let column = Array2::from_shape_fn((1, rows), |(_, i)| grid(i));
     let data = Data::from_columns(column.clone(), Array1::zeros(rows)).unwrap();
@@ -64,33 +64,33 @@ fn sample(truth: &Parameters, rows: usize, shift: f64, seed: u64) -> Data {
     Data::from_columns(column + shift, responses).unwrap()
 }
 
-fn box_of(size: usize, reach: f64) -> Bounds {
+pub(super) fn box_of(size: usize, reach: f64) -> Bounds {
     Bounds {
         low: vec![-reach; size],
         high: vec![reach; size],
     }
 }
 
-fn maximum(data: &Data, start: &Parameters, bounds: &Bounds) -> Parameters {
+pub(super) fn maximum(data: &Data, start: &Parameters, bounds: &Bounds) -> Parameters {
     let outcome = polish(&Cpu::new(), data, start, bounds, NewtonOptions::default());
     assert!(outcome.stop.is_converged(), "{:?}", outcome.stop);
     outcome.parameters
 }
 
-fn unit(size: usize, j: usize) -> Vec<f64> {
+pub(super) fn unit(size: usize, j: usize) -> Vec<f64> {
     let mut unit = vec![0.0; size];
     unit[j] = 1.0;
     unit
 }
 
-fn value(end: &End) -> f64 {
+pub(super) fn value(end: &End) -> f64 {
     match end {
         End::Quantile(at) => at.value,
         other => panic!("no quantile: {other:?}"),
     }
 }
 
-fn close(a: f64, b: f64, relative: f64) {
+pub(super) fn close(a: f64, b: f64, relative: f64) {
     assert!((a - b).abs() <= relative * b.abs(), "{a} is not {b}");
 }
 
@@ -128,7 +128,7 @@ fn the_information_is_that_of_finite_differences_of_the_score() {
 }
 
 /// Mean of x, sum of squared deviations, residuals of the line.
-fn least_squares(data: &Data) -> (f64, f64, Vec<f64>) {
+pub(super) fn least_squares(data: &Data) -> (f64, f64, Vec<f64>) {
     let (x, y) = (data.column(0), data.responses());
     let n = x.len() as f64;
     let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
@@ -138,7 +138,7 @@ fn least_squares(data: &Data) -> (f64, f64, Vec<f64>) {
     (mx, sxx, x.iter().zip(y).map(residual).collect())
 }
 
-fn line() -> Parameters {
+pub(super) fn line() -> Parameters {
     mixture(
         GateKind::Constant,
         vec![linear(&[0.7], 0.2, 0.3, ExpertGate::Bias(0.0))],
@@ -181,33 +181,6 @@ fn one_expert_has_the_standard_errors_of_least_squares_and_of_white() {
         meat.sqrt() / sxx,
         1e-6,
     );
-}
-
-#[test]
-fn the_profile_intervals_of_one_expert_have_their_closed_form() {
-    let data = sample(&line(), 50, 0.4, 2);
-    let bounds = box_of(3, 30.0);
-    let fitted = maximum(&data, &line(), &bounds);
-    let (_, sxx, residuals) = least_squares(&data);
-    let n = residuals.len() as f64;
-    let squares: f64 = residuals.iter().map(|e| e * e).sum();
-    let of = |j: usize| {
-        profile_interval(&Cpu::new(), &data, &fitted, &bounds, &unit(3, j), 0.95).unwrap()
-    };
-    // n log(1 + (b - b')^2 Sxx / RSS) = quantile
-    let half = (squares / sxx * ((QUANTILE / n).exp() - 1.0)).sqrt();
-    let slope = of(0);
-    let centre = fitted.experts[0].slope[0];
-    close(centre - value(&slope.low), half, 1e-6);
-    close(value(&slope.high) - centre, half, 1e-6);
-    assert!(slope.passes <= 40, "{} passes", slope.passes);
-    // n (u + e^-u - 1) = quantile, u the log of the ratio of variances.
-    let spread = of(2);
-    for end in [&spread.low, &spread.high] {
-        let u = value(end) - (squares / n).ln();
-        close(n * (u + (-u).exp() - 1.0), QUANTILE, 1e-6);
-    }
-    assert!(value(&spread.low) < value(&spread.high));
 }
 
 /// Each ratio's standard deviation is at most E(s^4)^(1/2) / (2 n^(1/2)) = 0.7 % for
@@ -254,145 +227,6 @@ fn the_expected_information_is_the_mean_of_score_products() {
     let n_over_v = 50.0 / 0.3;
     close(exact[[1, 1]], n_over_v, 1e-12);
     close(exact[[2, 2]], 25.0, 1e-12);
-}
-
-#[test]
-fn the_profile_of_a_linear_form_is_that_of_a_coordinate_after_a_change_of_origin() {
-    let shift = 2.5;
-    let at = |shift: f64| {
-        let data = sample(&crossing(), 300, shift, 1);
-        let mut start = crossing();
-        for expert in &mut start.experts {
-            expert.intercept -= expert.slope[0] * shift;
-            if let ExpertGate::Router { slope, intercept } = &mut expert.gate {
-                *intercept -= slope[0] * shift;
-            }
-        }
-        let bounds = box_of(8, 60.0);
-        let fitted = maximum(&data, &start, &bounds);
-        (data, fitted, bounds)
-    };
-    let (plain, shifted) = (at(0.0), at(shift));
-    // Slope and intercept of both experts, then of the gate.
-    for [slope, intercept] in [[0, 1], [2, 3], [6, 7]] {
-        let mut form = unit(8, intercept);
-        form[slope] = shift;
-        let interval = |(data, fitted, bounds): &(Data, Parameters, Bounds), w: &[f64]| {
-            profile_interval(&Cpu::new(), data, fitted, bounds, w, 0.95).unwrap()
-        };
-        let coordinate = interval(&plain, &unit(8, intercept));
-        let form = interval(&shifted, &form);
-        let width = value(&coordinate.high) - value(&coordinate.low);
-        for (a, b) in [(&coordinate.low, &form.low), (&coordinate.high, &form.high)] {
-            assert!((value(a) - value(b)).abs() <= 1e-6 * width, "{a:?} {b:?}");
-        }
-    }
-}
-
-#[test]
-fn at_the_ends_of_a_profile_the_deviance_is_the_quantile_and_no_neighbour_is_better() {
-    let data = sample(&crossing(), 272, 0.0, 4);
-    let bounds = box_of(8, 60.0);
-    let fitted = maximum(&data, &crossing(), &bounds);
-    let best = Cpu::new().log_likelihood(&fitted, &data);
-    let layout = fitted.layout();
-    for j in 0..8 {
-        let interval =
-            profile_interval(&Cpu::new(), &data, &fitted, &bounds, &unit(8, j), 0.95).unwrap();
-        assert!(interval.passes <= 60, "{} passes", interval.passes);
-        for end in [&interval.low, &interval.high] {
-            let End::Quantile(at) = end else {
-                panic!("{end:?}")
-            };
-            let parameters = layout.unpack(&fitted, &at.packed);
-            assert_eq!(at.packed[j], at.value);
-            // By another way: the coordinate pinned, the others polished.
-            let mut pinned = bounds.clone();
-            pinned.low[j] = at.value;
-            pinned.high[j] = at.value;
-            let outcome = polish(
-                &Cpu::new(),
-                &data,
-                &parameters,
-                &pinned,
-                NewtonOptions::default(),
-            );
-            for log_likelihood in [at.log_likelihood, outcome.log_likelihood] {
-                assert!((best - log_likelihood - 0.5 * QUANTILE).abs() < 1e-6);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_bound_before_the_quantile_is_the_end_and_says_so() {
-    let data = sample(&crossing(), 272, 0.0, 4);
-    let mut bounds = box_of(8, 60.0);
-    let fitted = maximum(&data, &crossing(), &bounds);
-    let packed = fitted.layout().pack(&fitted);
-    // A slope, and the log-variance on a bound from the start.
-    bounds.high[0] = packed[0] + 0.01;
-    let of = |bounds: &Bounds, fitted: &Parameters, weights: &[f64]| {
-        profile_interval(&Cpu::new(), &data, fitted, bounds, weights, 0.95).unwrap()
-    };
-    let interval = of(&bounds, &fitted, &unit(8, 0));
-    assert!(matches!(&interval.high, End::Bound(at) if at.value == bounds.high[0]));
-    assert!(matches!(interval.low, End::Quantile(_)));
-    bounds.low[4] = packed[4] + 0.1;
-    let held = maximum(&data, &fitted, &bounds);
-    let interval = of(&bounds, &held, &unit(8, 4));
-    assert!(matches!(&interval.low, End::Bound(at) if at.value == bounds.low[4]));
-    assert!(matches!(&interval.high, End::Quantile(at) if at.value > packed[4]));
-    // A form whose coordinates meet their bounds one after the other.
-    for j in [0, 1] {
-        bounds.low[j] = packed[j] - 0.01;
-        bounds.high[j] = packed[j] + 0.02;
-    }
-    let held = maximum(&data, &fitted, &bounds);
-    let mut form = unit(8, 0);
-    form[1] = -2.0;
-    let interval = of(&bounds, &held, &form);
-    let ends = [
-        bounds.low[0] - 2.0 * bounds.high[1],
-        bounds.high[0] - 2.0 * bounds.low[1],
-    ];
-    for (end, expected) in [&interval.low, &interval.high].into_iter().zip(ends) {
-        let End::Bound(at) = end else {
-            panic!("{end:?}")
-        };
-        assert!(
-            (at.value - expected).abs() < 1e-12,
-            "{} {expected}",
-            at.value
-        );
-    }
-}
-
-/// Few rows with overlapping experts cannot exclude a step.
-#[test]
-fn a_gate_that_may_be_a_step_has_an_unbounded_slope() {
-    let mut truth = crossing();
-    for (expert, intercept) in truth.experts.iter_mut().zip([0.6, -0.6]) {
-        expert.slope = vec![0.0];
-        expert.intercept = intercept;
-        expert.variance = 0.25;
-    }
-    truth.experts[0].gate = ExpertGate::Router {
-        slope: vec![10.0],
-        intercept: 0.0,
-    };
-    let data = sample(&truth, 60, 0.0, 7);
-    let mut bounds = box_of(8, 50.0);
-    let fitted = maximum(&data, &truth, &bounds);
-    for j in [6, 7] {
-        bounds.low[j] = f64::NEG_INFINITY;
-        bounds.high[j] = f64::INFINITY;
-    }
-    let interval =
-        profile_interval(&Cpu::new(), &data, &fitted, &bounds, &unit(8, 6), 0.95).unwrap();
-    assert_eq!(interval.high, End::Unbounded);
-    assert!(value(&interval.low) < fitted.layout().pack(&fitted)[6]);
-    assert!(interval.passes < 150, "{} passes", interval.passes);
 }
 
 #[test]
