@@ -81,7 +81,7 @@ fn analysis_of(table: &Table, terms: [&str; 2], experts: RangeInclusive<usize>) 
     };
     if analysis.models.len() > 1 {
         let largest = analysis.models.last().unwrap().best().unwrap();
-        analysis.dendrogram = dendrogram(&backend, &analysis.design, &largest.parameters).ok();
+        analysis.dendrogram = dendrogram(&backend, &analysis.design, largest).ok();
         analysis.chosen_by = Some(Criterion::Bic);
         analysis.chosen = analysis.least(Criterion::Bic).unwrap();
     }
