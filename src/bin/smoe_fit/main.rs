@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         write(folder, &analysis, new.as_ref(), &arguments.quantiles)?;
     }
     let text = match arguments.json {
-        true => report::json(&analysis) + "\n",
+        true => report::json(&analysis),
         false => report::terminal(&analysis),
     };
     let mut out = std::io::stdout().lock();
@@ -81,7 +81,8 @@ fn write(folder: &Path, analysis: &Analysis, new: Option<&Table>, levels: &[f64]
     let mut tables = Vec::new();
     if let Some(residuals) = &analysis.residuals {
         let rows = analysis.design.rows.iter();
-        let pairs = residuals.fitted.iter().zip(&residuals.quantile);
+        let means = analysis.means();
+        let pairs = means.iter().zip(&residuals.values);
         let mut text = "row,mean,residual\n".to_string();
         for (row, (mean, residual)) in rows.zip(pairs) {
             text += &format!("{},{mean:?},{residual:?}\n", row + 1);
