@@ -5,6 +5,7 @@ use smoe_lab::analysis::{
     Attainment, Design, Fitted, Formula, GateChoice, Part, Specification, Table, quantities, search,
 };
 use smoe_lab::backend::Cpu;
+use smoe_lab::backend::cuda::{self, DeviceChoice, Opened};
 use smoe_lab::model::VarianceStructure;
 use std::path::{Path, PathBuf};
 
@@ -172,6 +173,29 @@ fn units_and_origin_of_a_column_change_no_log_likelihood() {
             }
         }
     }
+}
+
+/// The device is emulated where there is none.
+#[test]
+fn a_device_finds_the_same_optimum() {
+    let choice = match cuda::devices() {
+        Ok(devices) if !devices.is_empty() => DeviceChoice::Cuda(0),
+        _ => DeviceChoice::Emulated,
+    };
+    let Opened::Gpu(device) = cuda::open(choice).unwrap() else {
+        panic!("a device was chosen");
+    };
+    let reference = references().into_iter().find(|r| r.name == "faithful_moe_K2");
+    let reference = reference.unwrap();
+    let (design, _) = reference.fit(&folder().join(&reference.table));
+    let specification = Specification {
+        starts: 4,
+        ..reference.specification()
+    };
+    let fitted = search(&device, &design, &specification, 2).unwrap();
+    assert!(device.failure().is_none());
+    let gap = fitted.best().unwrap().log_likelihood - reference.log_likelihood;
+    assert!(gap.abs() < 1e-6, "{gap:e}");
 }
 
 /// The table with one column times `factor` and moved by 1e4 of its standard deviation;

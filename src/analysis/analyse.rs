@@ -2,8 +2,8 @@
 
 use super::report::{Analysis, Criterion, FittedModel, Slice};
 use super::{
-    Dendrogram, Design, Formula, Prediction, Specification, Table, UncertaintyOptions, criteria,
-    dendrogram, predict, residuals, search, uncertainty,
+    Design, Formula, Prediction, Specification, Table, UncertaintyOptions, criteria, dendrogram,
+    predict, residuals, search, uncertainty,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -48,15 +48,14 @@ pub fn analyse(
 ) -> Result<Analysis> {
     let began = Instant::now();
     let design = Design::new(table, &request.response, &request.expert, &request.gate)?;
-    let specification = &request.specification;
     let mut warnings = Vec::new();
     let mut models: Vec<FittedModel> = Vec::new();
     for experts in request.experts.clone() {
         step(&format!(
             "{experts} experts: {} starts",
-            specification.starts
+            request.specification.starts
         ));
-        match search(backend, &design, specification, experts) {
+        match search(backend, &design, &request.specification, experts) {
             Ok(fitted) => models.push(FittedModel {
                 experts,
                 criteria: fitted.best().map(|best| criteria(&design, best)),
@@ -70,28 +69,37 @@ pub fn analyse(
             }
         }
     }
+    let largest = models.last().filter(|_| models.len() > 1);
+    let tree = largest.and_then(FittedModel::best).and_then(|best| {
+        dendrogram(backend, &design, best)
+            .map_err(|reason| warnings.push(format!("no dendrogram criterion: {reason}")))
+            .ok()
+    });
+    let several = models.len() > 1;
+    let slice = Slice::new(table, &design, &request.expert, &request.gate);
     let mut analysis = Analysis {
         source: request.source.clone(),
         command: request.command.clone(),
-        specification: *specification,
-        dendrogram: tree(backend, &design, &models, &mut warnings),
-        chosen_by: (models.len() > 1).then_some(request.criterion),
+        design,
+        specification: request.specification,
         models,
         chosen: 0,
-        slice: Slice::new(table, &design),
+        chosen_by: several.then_some(request.criterion),
+        dendrogram: tree,
+        slice,
         residuals: None,
         warnings,
         seconds: 0.0,
-        design,
     };
-    analysis.chosen = analysis.least(request.criterion).unwrap_or(0);
-    if let Some(best) = analysis.model().best() {
+    analysis.chosen = choice(&analysis, request.criterion);
+    if let Some(best) = analysis.model().best().cloned() {
         step(&format!(
             "{} experts: standard errors",
-            analysis.model().experts
+            best.parameters.experts.len()
         ));
-        let known = uncertainty(backend, &analysis.design, best, request.uncertainty)?;
-        analysis.residuals = Some(residuals(&analysis.design, &best.parameters));
+        let design = &analysis.design;
+        let known = uncertainty(backend, design, &best, request.uncertainty)?;
+        analysis.residuals = Some(residuals(design, &best.parameters));
         analysis.models[analysis.chosen].uncertainty = Some(known);
     }
     analysis.seconds = began.elapsed().as_secs_f64();
@@ -135,21 +143,9 @@ pub fn predictions(
     Ok((new.rows, predicted, warnings))
 }
 
-/// The dendrogram of the largest model, if there are several.
-fn tree(
-    backend: &dyn Backend,
-    design: &Design,
-    models: &[FittedModel],
-    warnings: &mut Vec<String>,
-) -> Option<Dendrogram> {
-    let [_, .., largest] = models else {
-        return None;
-    };
-    match dendrogram(backend, design, largest.best()?) {
-        Ok(tree) => Some(tree),
-        Err(reason) => {
-            warnings.push(format!("no dendrogram criterion: {reason}"));
-            None
-        }
-    }
+/// The model with the least criterion, or the first whose best optimum counts.
+fn choice(analysis: &Analysis, criterion: Criterion) -> usize {
+    let counts = |model: &FittedModel| model.best().is_some_and(|o| o.spurious.is_none());
+    let fallback = || analysis.models.iter().position(counts).unwrap_or(0);
+    analysis.least(criterion).unwrap_or_else(fallback)
 }

@@ -4,6 +4,7 @@ mod cases;
 mod draft;
 mod files;
 mod names;
+mod program;
 mod values;
 
 use cases::{Case, Expected, cases};

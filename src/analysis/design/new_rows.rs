@@ -1,8 +1,8 @@
 //! The features of rows that were not fitted.
 
 use super::Design;
-use super::base::{self, Base, Values};
-use crate::analysis::table::{Cells, Table, shortened};
+use super::base::{self, Values};
+use crate::analysis::table::{Table, shortened};
 use crate::error::Result;
 use ndarray::Array2;
 
@@ -57,35 +57,6 @@ impl Design {
             rows,
             warnings: table.warnings.iter().cloned().chain(note).collect(),
         })
-    }
-
-    /// The columns that the model's features are made of, each once.
-    pub fn columns(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for (k, base) in self.bases.iter().enumerate() {
-            let used = self.features.iter().any(|f| f.monomial.has(k));
-            if used && !names.iter().any(|name| name == base.name()) {
-                names.push(base.name().to_string());
-            }
-        }
-        names
-    }
-
-    /// True if the model sees this column as a factor.
-    pub fn is_factor(&self, column: &str) -> bool {
-        let factor = |base: &Base| matches!(base, Base::Factor { name, .. } if name == column);
-        self.bases.iter().any(factor)
-    }
-
-    /// `rows` cells of a typical value of a column: the mean of numbers, the reference
-    /// level of a factor.
-    pub fn typical(&self, column: &str, rows: usize) -> Cells {
-        let base = self.bases.iter().find(|base| base.name() == column);
-        match base {
-            Some(Base::Factor { levels, .. }) => Cells::Text(vec![levels.first().cloned(); rows]),
-            Some(Base::Number { mean, .. }) => Cells::Number(vec![Some(*mean); rows]),
-            None => Cells::Number(vec![None; rows]),
-        }
     }
 
     /// The standardised responses of new rows, `None` where they are missing; `None`

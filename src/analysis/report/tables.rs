@@ -146,15 +146,18 @@ fn reasons(
 fn bootstrap_note(analysis: &Analysis) -> Option<String> {
     let uncertainty = analysis.model().uncertainty.as_ref()?;
     let fits = uncertainty.bootstrap.as_ref()?;
-    let left_out: Vec<String> = fits
-        .left_out
+    let others: Vec<String> = fits
+        .others
         .iter()
-        .map(|(reason, count)| format!("{count} left out ({reason})"))
+        .map(|(reason, count)| format!("{count}: {reason}"))
         .collect();
-    let counts = format!("Bootstrap: {} of {} refits", fits.used, fits.replicates);
-    Some(match left_out.is_empty() {
+    let counts = format!(
+        "Bootstrap: {} of {} refits ended at a maximum with the same labels",
+        fits.maxima, fits.replicates
+    );
+    Some(match others.is_empty() {
         true => format!("{counts}."),
-        false => format!("{counts}; {}.", left_out.join(", ")),
+        false => format!("{counts}; {}.", others.join(", ")),
     })
 }
 

@@ -62,7 +62,7 @@ fn analysis_of(table: &Table, terms: [&str; 2], experts: RangeInclusive<usize>) 
             }
         })
         .collect();
-    let slice = Slice::new(table, &design);
+    let slice = Slice::new(table, &design, &expert, &gate);
     let mut analysis = Analysis {
         source: "lines.csv".to_string(),
         command: ["smoe_fit", "lines.csv", "--response", "y"]
@@ -395,7 +395,7 @@ fn a_slice_passes_through_the_design_and_holds_what_it_names() {
     let table = table(40, false);
     let [expert, gate] = ["x,x^2", "x"].map(|text| Formula::parse(text).unwrap());
     let design = Design::new(&table, "y", &expert, &gate).unwrap();
-    let slice = Slice::new(&table, &design).unwrap();
+    let slice = Slice::new(&table, &design, &expert, &gate).unwrap();
     assert!(slice.held.is_empty() && slice.covariate == "x");
     assert!(slice.values.windows(2).all(|pair| pair[0] < pair[1]));
     let ends = [0, slice.values.len() - 1].map(|k| slice.inputs.row(k).to_vec());
@@ -403,7 +403,7 @@ fn a_slice_passes_through_the_design_and_holds_what_it_names() {
 
     let [expert, gate] = ["factor(level),x,z", "z"].map(|text| Formula::parse(text).unwrap());
     let design = Design::new(&table, "y", &expert, &gate).unwrap();
-    let slice = Slice::new(&table, &design).unwrap();
+    let slice = Slice::new(&table, &design, &expert, &gate).unwrap();
     assert_eq!((slice.covariate.as_str(), slice.held.len()), ("x", 2));
     // z at its mean is 0 standardised; the level is one of those seen; x alone moves.
     let moving: Vec<bool> = slice
@@ -418,7 +418,7 @@ fn a_slice_passes_through_the_design_and_holds_what_it_names() {
 
     let [expert, gate] = ["factor(level)", ""].map(|text| Formula::parse(text).unwrap());
     let design = Design::new(&table, "y", &expert, &gate).unwrap();
-    assert_eq!(Slice::new(&table, &design), None);
+    assert_eq!(Slice::new(&table, &design, &expert, &gate), None);
 }
 
 #[test]

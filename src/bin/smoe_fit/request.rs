@@ -82,6 +82,7 @@ pub fn of(arguments: &Arguments) -> Result<Request> {
                 replicates: replicates.get(),
                 seed: arguments.seed,
             }),
+            ..UncertaintyOptions::default()
         },
     })
 }

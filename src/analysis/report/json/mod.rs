@@ -31,7 +31,7 @@
 //! | `standard_errors`, `sandwich_errors` | name: from the observed information; robust to a wrong model |
 //! | `wald_intervals` | name: `[low, high]` |
 //! | `profile_intervals` | likewise, if asked for; an unbounded end is `null` |
-//! | `bootstrap` | `null`, or `replicates`, `used`, `left_out` (reason: refits), `standard_deviations`, `percentile_intervals` |
+//! | `bootstrap` | `null`, or `replicates`, `maxima`, `others` (reason: refits), `standard_deviations`, `percentile_intervals` |
 //! | `effective_rows` | sums of responsibilities, one per expert |
 //! | `optima` | every optimum, the best first, spurious ones last: `log_likelihood`, `gap` (below the best), `hits`, `hits_by_start` (kind: starts; `rearranged` ones are made of other optima and not in `hits`), `stop`, `attainment`, `boundary`, `spurious`, `effective_rows`, `parameters` |
 //! | `starts`, `failures` | number of starts; those without a certified optimum: `stop`, `starts`, `largest_log_likelihood` |
@@ -152,9 +152,9 @@ fn model(analysis: &Analysis, model: &FittedModel) -> ModelReport {
     let fits = uncertainty.and_then(|u| u.bootstrap.as_ref());
     let bootstrap = fits.map(|fits| BootstrapReport {
         replicates: fits.replicates,
-        used: fits.used,
-        left_out: fits
-            .left_out
+        maxima: fits.maxima,
+        others: fits
+            .others
             .iter()
             .map(|(reason, count)| (reason.to_string(), (*count).into()))
             .collect(),

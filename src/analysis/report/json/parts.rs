@@ -62,8 +62,8 @@ pub(super) struct ModelReport {
 #[derive(Serialize)]
 pub(super) struct BootstrapReport {
     pub(super) replicates: usize,
-    pub(super) used: usize,
-    pub(super) left_out: Map<String, Value>,
+    pub(super) maxima: usize,
+    pub(super) others: Map<String, Value>,
     pub(super) standard_deviations: Map<String, Value>,
     pub(super) percentile_intervals: Map<String, Value>,
 }
