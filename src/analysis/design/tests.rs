@@ -91,6 +91,43 @@ fn numbers_as_factor_are_sorted_by_value_and_named_in_short() {
 }
 
 #[test]
+fn texts_with_fewer_numbers_than_words_are_levels() {
+    let cells = ["b", "1.0", "a", "1", "b", "a", "a", "2"];
+    let design = design(&with(text_column("g", &cells)), "g", "").unwrap();
+    assert_eq!(design.expert.terms[1..], ["g=2", "g=a", "g=b"]);
+}
+
+#[test]
+fn two_factors_in_a_product_span_every_cell_of_their_table() {
+    let place = text_column("p", &["u", "v", "u", "v", "u", "u", "v", "u"]);
+    let mut columns = with(place).columns().to_vec();
+    for column in &mut columns {
+        // Twice the rows: six cells, all seen.
+        column.cells = match &column.cells {
+            Cells::Number(cells) => Cells::Number([&cells[..], cells].concat()),
+            Cells::Text(cells) => {
+                let mut again = cells.clone();
+                again.rotate_right(usize::from(column.name == "p"));
+                Cells::Text([&cells[..], &again].concat())
+            }
+        };
+    }
+    let table = table(columns);
+    let terms = design(&table, "sex:p", "").unwrap().expert.terms;
+    let all = ["sex=f", "sex=m", "p=v", "sex=f:p=v", "sex=m:p=v"];
+    let sorted =
+        |terms: &[&str]| std::collections::BTreeSet::from_iter(terms.iter().map(|t| t.to_string()));
+    assert_eq!(
+        terms
+            .iter()
+            .skip(1)
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>(),
+        sorted(&all)
+    );
+}
+
+#[test]
 fn an_interaction_of_a_factor_brings_the_terms_it_needs() {
     let design = design(&example(), "x:sex", "").unwrap();
     let terms = ["(Intercept)", "x", "sex=f", "sex=m", "x:sex=f", "x:sex=m"];
@@ -362,8 +399,11 @@ fn raw_value(table: &Table, term: &str, i: usize) -> f64 {
     term.split(':').map(component).product()
 }
 
-/// Numbers of the two columns, levels, and where the numbers lie.
-fn random_table() -> impl Strategy<Value = (Vec<(f64, f64, f64, usize)>, [f64; 4])> {
+/// y, x, z and the level.
+type Row = (f64, f64, f64, usize);
+
+/// Rows, and shifts and scales of x and z.
+fn random_table() -> impl Strategy<Value = (Vec<Row>, [f64; 4])> {
     let row = (-2.0..2.0, -2.0..2.0, -2.0..2.0, 0usize..3);
     let affine = [-20.0..20.0, -20.0..20.0, 0.01..100.0, 0.01..100.0];
     (proptest::collection::vec(row, 30..60), affine)
@@ -371,10 +411,8 @@ fn random_table() -> impl Strategy<Value = (Vec<(f64, f64, f64, usize)>, [f64; 4
 
 const LEVELS: [&str; 3] = ["a", "b", "c"];
 
-fn built(rows: &[(f64, f64, f64, usize)], x: impl Fn(f64) -> f64, z: impl Fn(f64) -> f64) -> Table {
-    let column = |value: &dyn Fn(&(f64, f64, f64, usize)) -> f64| {
-        rows.iter().map(value).collect::<Vec<f64>>()
-    };
+fn built(rows: &[Row], x: impl Fn(f64) -> f64, z: impl Fn(f64) -> f64) -> Table {
+    let column = |value: &dyn Fn(&Row) -> f64| rows.iter().map(value).collect::<Vec<f64>>();
     let levels: Vec<&str> = rows.iter().map(|row| LEVELS[row.3]).collect();
     table(vec![
         number_column("y", &column(&|row| row.0)),
