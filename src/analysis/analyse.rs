@@ -143,15 +143,9 @@ pub fn predictions(
     Ok((new.rows, predicted, warnings))
 }
 
-/// The model with the least criterion, of those whose best optimum counts if any does.
+/// The model with the least criterion, or the first whose best optimum counts.
 fn choice(analysis: &Analysis, criterion: Criterion) -> usize {
-    let models = &analysis.models;
     let counts = |model: &FittedModel| model.best().is_some_and(|o| o.spurious.is_none());
-    let any = models.iter().any(counts);
-    let known = (0..models.len())
-        .filter(|&k| !any || counts(&models[k]))
-        .filter_map(|k| Some((k, analysis.criterion(&models[k], criterion)?)));
-    let least = known.min_by(|a, b| a.1.total_cmp(&b.1));
-    let fallback = || models.iter().position(counts).unwrap_or(0);
-    least.map_or_else(fallback, |(k, _)| k)
+    let fallback = || analysis.models.iter().position(counts).unwrap_or(0);
+    analysis.least(criterion).unwrap_or_else(fallback)
 }

@@ -105,13 +105,33 @@ impl Analysis {
         value.is_finite().then_some(value)
     }
 
-    /// Index of the model with the least value of a criterion.
+    /// Index of the model with the least value of a criterion, among those whose best
+    /// optimum counts, if any does.
     pub fn least(&self, criterion: Criterion) -> Option<usize> {
-        let values = self.models.iter().enumerate();
-        values
+        let counts = |model: &FittedModel| model.best().is_some_and(|o| o.spurious.is_none());
+        let any = self.models.iter().any(counts);
+        let admitted = self.models.iter().enumerate();
+        admitted
+            .filter(|(_, model)| !any || counts(model))
             .filter_map(|(k, model)| Some((k, self.criterion(model, criterion)?)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(k, _)| k)
+    }
+
+    /// Means of y given x at the rows of the design by the best optimum, in raw units;
+    /// none without one. Shape: n.
+    pub fn means(&self) -> Vec<f64> {
+        let Some(best) = self.model().best() else {
+            return Vec::new();
+        };
+        let response = &self.design.response;
+        let mean = |row: usize| {
+            let law = best.parameters.conditional(&self.design.data.row(row).0);
+            let terms = law.log_weights.iter().zip(&law.means);
+            let mean: f64 = terms.map(|(w, m)| w.exp() * m).sum();
+            response.mean + response.deviation * mean
+        };
+        (0..self.rows()).map(mean).collect()
     }
 
     /// Number of rows used.

@@ -82,23 +82,14 @@ fn normal(residuals: &Residuals) -> Chart {
 /// Residuals against the mixture's mean at their rows.
 fn against_fitted(analysis: &Analysis, residuals: &Residuals) -> Chart {
     let n = residuals.values.len();
-    let response = &analysis.design.response;
-    let mut fitted = Vec::new();
-    if let Some(best) = analysis.model().best() {
-        for (row, &residual) in residuals.values.iter().enumerate() {
-            let (x, _) = analysis.design.data.row(row);
-            let law = best.parameters.conditional(&x);
-            let terms = law.log_weights.iter().zip(&law.means);
-            let mean: f64 = terms.map(|(w, m)| w.exp() * m).sum();
-            fitted.push((response.mean + response.deviation * mean, residual));
-        }
-    }
+    let values = residuals.values.iter().copied();
+    let mut fitted: Vec<(f64, f64)> = analysis.means().into_iter().zip(values).collect();
     fitted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let points = fitted
         .iter()
         .step_by(every(n))
         .map(|&(x, y)| Estimate::exact(x, y));
-    let x = Axis::linear(format!("fitted mean of {}", response.name));
+    let x = Axis::linear(format!("fitted mean of {}", analysis.design.response.name));
     let mut chart = Chart::new("Residuals and means", x, Axis::linear("quantile residual"));
     for value in [-1.96, 0.0, 1.96] {
         chart = chart.with_reference_line(ReferenceLine::horizontal(value, ""));

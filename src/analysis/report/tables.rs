@@ -3,7 +3,6 @@
 use super::cells::{ABSENT, Digits};
 use super::contents::{Analysis, Criterion, FittedModel};
 use super::estimate_rows::{EstimateRow, estimate_rows};
-use super::warnings::own_hits;
 use super::wording;
 use crate::analysis::{Design, Fitted, Optimum};
 use crate::plot::number::{counted, decimal, percent, rounded, stated};
@@ -187,12 +186,15 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
         table.notes = failures(model);
         return Some(table);
     };
+    // Kinds of start that led anywhere.
     let kinds = Fitted::start_kinds();
+    let reached = |k: &usize| {
+        let hits = |o: &Optimum| o.hits.get(*k).is_some_and(|hits| *hits > 0);
+        model.fitted.optima.iter().any(hits)
+    };
+    let shown: Vec<usize> = (0..kinds.len()).filter(reached).collect();
     let mut headings = vec!["#", "State", "Log-likelihood", "Gap", "Hits"];
-    let by_kind = best.hits.len() == kinds.len();
-    if by_kind {
-        headings.extend(kinds.iter().map(String::as_str));
-    }
+    headings.extend(shown.iter().map(|&k| kinds[k].as_str()));
     let mut table = Table::new("Optima", 2, &headings);
     for (k, optimum) in model.fitted.optima.iter().enumerate().take(MOST_OPTIMA) {
         let mut cells = vec![
@@ -200,11 +202,10 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
             wording::state(optimum).to_string(),
             wording::log_likelihood(optimum.log_likelihood),
             rounded(best.log_likelihood - optimum.log_likelihood, 4),
-            own_hits(optimum).to_string(),
+            hits(optimum).to_string(),
         ];
-        if by_kind {
-            cells.extend(optimum.hits.iter().map(usize::to_string));
-        }
+        let by_kind = shown.iter().map(|&k| optimum.hits.get(k));
+        cells.extend(by_kind.map(|hits| hits.copied().unwrap_or(0).to_string()));
         table.rows.push(cells);
         let remark = wording::remark(&analysis.design, optimum);
         table
@@ -217,8 +218,8 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
             .notes
             .push(format!("{left_out} more: see fit.json or --json."));
     }
-    let again = match by_kind {
-        true => "; rearranged: new starts from the best optima, two experts merged and one split",
+    let again = match shown.contains(&(kinds.len() - 1)) {
+        true => "; rearranged: from the best optima, two experts merged and one split",
         false => "",
     };
     let starts = counted(model.fitted.starts, "start");
@@ -229,7 +230,7 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
     Some(table)
 }
 
-/// Everything that ended at an optimum.
+/// Starts that ended at an optimum.
 pub(super) fn hits(optimum: &Optimum) -> usize {
     optimum.hits.iter().sum()
 }

@@ -39,6 +39,7 @@ pub fn terminal(analysis: &Analysis) -> String {
 /// A table: words to the left, numbers to the right of their columns.
 fn set(table: &Table) -> String {
     const GAP: usize = 2;
+    const NAME: usize = 30;
     let ascii_row = |cells: &Vec<String>| cells.iter().map(|cell| ascii(cell)).collect();
     let rows: Vec<Vec<String>> = table.rows.iter().map(ascii_row).collect();
     let widest = |lines: &[Vec<String>]| -> Vec<usize> {
@@ -49,7 +50,9 @@ fn set(table: &Table) -> String {
     };
     let mut headings = vec![ascii_row(&table.headings)];
     let mut widths = widest(&[&headings[..], &rows[..]].concat());
-    if widths.iter().map(|w| w + GAP).sum::<usize>() > WIDTH + GAP {
+    let others: usize = widths.iter().skip(1).map(|w| w + GAP).sum();
+    // A name gets what the numbers leave, and they leave it some.
+    if widths.first().map_or(0, |&first| first.min(NAME)) + others > WIDTH {
         headings = in_two_lines(&headings[0], &widest(&rows));
         widths = widest(&[&headings[..], &rows[..]].concat());
     }
@@ -96,8 +99,12 @@ fn in_two_lines(headings: &[String], widths: &[usize]) -> Vec<Vec<String>> {
             Some(at) => (heading[..at].trim().to_string(), heading[at..].to_string()),
         }
     };
-    let (upper, lower) = headings.iter().zip(widths).map(broken).unzip();
-    vec![upper, lower]
+    let (upper, lower): (Vec<String>, Vec<String>) =
+        headings.iter().zip(widths).map(broken).unzip();
+    match upper.iter().all(String::is_empty) {
+        true => vec![lower],
+        false => vec![upper, lower],
+    }
 }
 
 /// Text in lines of at most [`WIDTH`] columns, all but the first indented.
@@ -189,6 +196,19 @@ mod tests {
         assert_eq!(lines[3].trim(), "1.5");
         assert!(lines[4].starts_with("sigma") && lines[4].ends_with("  -20.25"));
         assert_eq!(lines[3].len(), lines[4].len());
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_breaks_its_headings() {
+        let table = Table {
+            headings: vec!["some long heading".to_string(); 8],
+            rows: vec![vec!["1.5".to_string(); 8]],
+            ..Table::default()
+        };
+        let text = set(&table);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
+        assert_eq!(lines.len(), 3);
     }
 
     #[test]

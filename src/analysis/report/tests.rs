@@ -81,7 +81,7 @@ fn analysis_of(table: &Table, terms: [&str; 2], experts: RangeInclusive<usize>) 
     };
     if analysis.models.len() > 1 {
         let largest = analysis.models.last().unwrap().best().unwrap();
-        analysis.dendrogram = dendrogram(&backend, &analysis.design, &largest.parameters).ok();
+        analysis.dendrogram = dendrogram(&backend, &analysis.design, largest).ok();
         analysis.chosen_by = Some(Criterion::Bic);
         analysis.chosen = analysis.least(Criterion::Bic).unwrap();
     }
@@ -104,6 +104,12 @@ fn several() -> Analysis {
 
 fn parsed(analysis: &Analysis) -> Value {
     serde_json::from_str(&json(analysis)).unwrap()
+}
+
+/// The terminal's text with single blanks for line ends.
+fn unbroken(analysis: &Analysis) -> String {
+    let text = terminal(analysis);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Every `null` in named maps of a model has its reason.
@@ -266,7 +272,7 @@ fn a_gate_that_runs_away_is_named_with_its_limit() {
          to a step between x 4.958333333 and 5.041666667"
     );
     assert!(page(&analysis).contains(&sentence));
-    let text = terminal(&analysis);
+    let text = unbroken(&analysis);
     assert!(text.contains("No standard error of gate[1].(Intercept), gate[1].x: the gate runs"));
     assert!(text.contains("warning: the likelihood has no maximum"));
     let report = parsed(&analysis);
@@ -304,7 +310,7 @@ fn spurious_optima_are_set_apart_with_their_reason() {
 
     let optima = &mut analysis.models[0].fitted.optima;
     optima.drain(..optima.len() - 1);
-    let text = terminal(&analysis);
+    let text = unbroken(&analysis);
     assert!(text.starts_with("2 experts: every optimum is spurious"));
     assert!(text.contains("use fewer experts"));
     assert!(parsed(&analysis)["spurious"].is_string());

@@ -1,8 +1,9 @@
 //! What the user should know.
 
 use super::contents::Analysis;
+use super::tables::hits;
 use super::wording;
-use crate::analysis::{Attainment, Fitted, Optimum};
+use crate::analysis::Attainment;
 use crate::plot::number::counted;
 
 impl Analysis {
@@ -40,7 +41,7 @@ impl Analysis {
                     .to_string(),
             );
         }
-        let hits = own_hits(best);
+        let hits = hits(best);
         if fitted.starts > 1 && hits < 2 {
             all.push(format!(
                 "the best optimum was found from {} of {}: there may be a better one, try more",
@@ -50,15 +51,4 @@ impl Analysis {
         }
         all
     }
-}
-
-/// Starts of the first round that ended at an optimum: those made of others' ends come
-/// last and are not counted.
-pub(super) fn own_hits(optimum: &Optimum) -> usize {
-    let kinds = Fitted::start_kinds();
-    let kept = match optimum.hits.len() == kinds.len() {
-        true => kinds.len() - 1,
-        false => optimum.hits.len(),
-    };
-    optimum.hits[..kept].iter().sum()
 }

@@ -2,7 +2,7 @@
 
 use super::contents::{Analysis, FittedModel};
 use super::step::{Step, steps};
-use super::warnings::own_hits;
+use super::tables::hits;
 use crate::analysis::{Attainment, Design, GateChoice, INTERCEPT, Optimum, Side, Spurious};
 use crate::model::{Coordinate, Response, VarianceStructure};
 use crate::plot::number::{counted, decimal, rounded};
@@ -189,10 +189,9 @@ fn of_model(analysis: &Analysis, model: &FittedModel) -> String {
     let Some(best) = model.best() else {
         return format!("{count}: none of {starts} starts ended at a certified optimum.");
     };
-    let found = match (starts, own_hits(best)) {
-        (1, _) => "from one start".to_string(),
-        (_, 0) => format!("found from other ends of {starts} starts"),
-        (_, hits) => format!("found from {hits} of {starts} starts"),
+    let found = match starts {
+        1 => "from one start".to_string(),
+        _ => format!("found from {} of {starts} starts", hits(best)),
     };
     let value = log_likelihood(best.log_likelihood);
     if let Some(reason) = &best.spurious {

@@ -1,59 +1,89 @@
 //! Parquet.
 
-use super::{Cells, Column, Table, is_missing, quoted, tidy};
+use super::{Cells, Column, Table, is_missing, quoted, shortened, tidy};
 use crate::error::{Error, Result};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 /// See [`Table::read`].
 pub(super) fn read(path: &Path) -> Result<Table> {
     let file = File::open(path).map_err(|e| Error::file(path, "read", &e))?;
-    let wrong = |error: parquet::errors::ParquetError| {
-        let message = tidy(&error.to_string());
-        Error::input(path, "", format!("not a Parquet file: {message}"))
+    let wrong = |message: &str| {
+        let message = shortened(message);
+        Error::input(
+            path,
+            "",
+            format!("cannot read this Parquet file: {message}"),
+        )
     };
-    let reader = SerializedFileReader::new(file).map_err(wrong)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let mut warnings = Vec::new();
-    let (flat, nested): (Vec<Arc<Type>>, Vec<Arc<Type>>) = schema
-        .get_fields()
-        .iter()
-        .cloned()
-        .partition(|field| field.is_primitive());
-    for field in nested {
-        let name = quoted(&tidy(field.name()));
-        warnings.push(format!("column {name} is left out: its values are nested"));
+    // The reader panics on some damaged files.
+    let content = quietly(|| content(file)).map_err(|panic| wrong(&panic))?;
+    let (columns, nested) = content.map_err(|error| wrong(&error.to_string()))?;
+    if columns.first().is_none_or(|column| column.cells.is_empty()) {
+        return Err(Error::input(path, "", "there are no rows"));
     }
+    let left_out = |name: &String| {
+        let name = quoted(name);
+        format!("column {name} is left out: its values are nested")
+    };
+    Ok(Table {
+        warnings: nested.iter().map(left_out).collect(),
+        ..Table::from_columns(path, columns)?
+    })
+}
+
+/// The flat columns and the names of the nested ones.
+fn content(file: File) -> parquet::errors::Result<(Vec<Column>, Vec<String>)> {
+    let reader = SerializedFileReader::new(file)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let fields = schema.get_fields().iter().cloned();
+    let (flat, nested): (Vec<Arc<Type>>, Vec<Arc<Type>>) =
+        fields.partition(|field| field.is_primitive());
     let projection = Type::group_type_builder(schema.name())
         .with_fields(flat.clone())
-        .build()
-        .map_err(wrong)?;
+        .build()?;
     let mut builders: Vec<Builder> = flat.iter().map(|_| Builder::default()).collect();
-    for row in reader.get_row_iter(Some(projection)).map_err(wrong)? {
-        for (builder, (_, field)) in builders
-            .iter_mut()
-            .zip(row.map_err(wrong)?.get_column_iter())
-        {
+    for row in reader.get_row_iter(Some(projection))? {
+        let row = row?;
+        for (builder, (_, field)) in builders.iter_mut().zip(row.get_column_iter()) {
             builder.push(cell(field));
         }
     }
-    if builders
-        .first()
-        .is_none_or(|builder| builder.numbers.is_empty())
-    {
-        return Err(Error::input(path, "", "there are no rows"));
-    }
+    let name = |field: &Arc<Type>| tidy(field.name());
     let columns = flat.iter().zip(builders).map(|(field, builder)| Column {
-        name: tidy(field.name()),
+        name: name(field),
         cells: builder.cells(),
     });
-    Ok(Table {
-        warnings,
-        ..Table::from_columns(path, columns.collect())?
+    Ok((columns.collect(), nested.iter().map(name).collect()))
+}
+
+thread_local! {
+    static IS_QUIET: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// The result of `work`, or the message of its panic, which is not printed.
+fn quietly<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_QUIET.get() {
+                others(info);
+            }
+        }));
+    });
+    IS_QUIET.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    IS_QUIET.set(false);
+    result.map_err(|payload| {
+        let literal = payload.downcast_ref::<&str>().map(|text| text.to_string());
+        let text = literal.or_else(|| payload.downcast_ref::<String>().cloned());
+        text.unwrap_or_else(|| "it is damaged".into())
     })
 }
 

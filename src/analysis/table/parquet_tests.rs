@@ -1,9 +1,11 @@
 use super::{Cells, Table};
+use crate::rng::{Purpose, Stream};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use rand::RngExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,7 +103,36 @@ fn what_is_not_parquet_is_one_clear_line() {
     for bytes in bad {
         std::fs::write(&path, &bytes).unwrap();
         let error = Table::read(&path).unwrap_err().to_string();
-        assert!(error.contains("t.PARQUET: not a Parquet file: "), "{error}");
+        assert!(
+            error.contains("t.PARQUET: cannot read this Parquet file: "),
+            "{error}"
+        );
         assert!(!error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn damaged_parquet_is_a_table_or_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.parquet");
+    write(&path, Compression::UNCOMPRESSED);
+    let whole = std::fs::read(&path).unwrap();
+    let mut errors = 0;
+    for round in 0..2000 {
+        let stream = Stream::named(1, "damaged", round, Purpose::Data);
+        let mut rng = stream.generator();
+        let mut bytes = whole.clone();
+        for _ in 0..rng.random_range(1..6) {
+            let at = rng.random_range(0..bytes.len());
+            bytes[at] = rng.random();
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        if let Err(error) = Table::read(&path) {
+            errors += 1;
+            let text = error.to_string();
+            assert!(text.contains("t.parquet: "), "{text}");
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+        }
+    }
+    assert!((500..2000).contains(&errors), "{errors}");
 }

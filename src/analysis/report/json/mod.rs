@@ -33,7 +33,7 @@
 //! | `profile_intervals` | likewise, if asked for; an unbounded end is `null` |
 //! | `bootstrap` | `null`, or `replicates`, `maxima`, `others` (reason: refits), `standard_deviations`, `percentile_intervals` |
 //! | `effective_rows` | sums of responsibilities, one per expert |
-//! | `optima` | every optimum, the best first, spurious ones last: `log_likelihood`, `gap` (below the best), `hits`, `hits_by_start` (kind: starts; `rearranged` ones are made of other optima and not in `hits`), `stop`, `attainment`, `boundary`, `spurious`, `effective_rows`, `parameters` |
+//! | `optima` | every optimum, the best first, spurious ones last: `log_likelihood`, `gap` (below the best), `hits`, `hits_by_start` (kind: starts; `rearranged` ones are made of other optima), `stop`, `attainment`, `boundary`, `spurious`, `effective_rows`, `parameters` |
 //! | `starts`, `failures` | number of starts; those without a certified optimum: `stop`, `starts`, `largest_log_likelihood` |
 //! | `missing` | key, or key.name, of what is `null`: reason |
 //!
@@ -45,7 +45,6 @@ mod parts;
 
 use super::contents::{Analysis, Criterion, FittedModel};
 use super::estimate_rows::{EstimateRow, Interval, estimate_rows};
-use super::warnings::own_hits;
 use super::{tables, wording};
 use crate::analysis::{Attainment, Fitted, Optimum, Residuals, quantities};
 use crate::model::VarianceStructure;
@@ -221,7 +220,7 @@ fn optima(analysis: &Analysis, model: &FittedModel) -> Vec<OptimumReport> {
         OptimumReport {
             log_likelihood: optimum.log_likelihood,
             gap: best.log_likelihood - optimum.log_likelihood,
-            hits: own_hits(optimum),
+            hits: tables::hits(optimum),
             hits_by_start: kinds
                 .into_iter()
                 .zip(optimum.hits.iter().map(|&hits| hits.into()))
