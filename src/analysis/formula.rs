@@ -13,8 +13,9 @@ use std::fmt;
 /// name      = text without , : ^ ( ) ` | "`" any text without ` "`"
 /// ```
 ///
-/// A factor stands for one indicator per level but the first. A column of text is a
-/// factor by itself.
+/// A factor stands for one indicator per level but the first (treatment contrasts). A
+/// plain name of a column of text is a factor, too, unless more than half of its cells
+/// are numbers: that is a column of numbers with mistakes, and an error where it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Formula {
     /// In the order given, each once.

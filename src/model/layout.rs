@@ -25,6 +25,16 @@ pub enum Coordinate {
     GateIntercept(usize),
 }
 
+impl Coordinate {
+    /// True for those of a router and for biases.
+    pub fn is_of_gate(&self) -> bool {
+        matches!(
+            self,
+            Coordinate::GateSlope(..) | Coordinate::GateIntercept(_) | Coordinate::Bias(_)
+        )
+    }
+}
+
 impl fmt::Display for Coordinate {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

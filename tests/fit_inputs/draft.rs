@@ -75,6 +75,13 @@ impl Draft {
         }
     }
 
+    pub fn rename(&mut self, old: &str, new: &str) {
+        let header = self.header.iter_mut();
+        header
+            .filter(|name| *name == old)
+            .for_each(|name| *name = new.into());
+    }
+
     /// Replaces a random cell of a column.
     pub fn strike(&mut self, rng: &mut Philox, column: &str, cell: &str) {
         if !self.rows.is_empty() {

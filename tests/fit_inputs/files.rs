@@ -103,7 +103,7 @@ pub const KINDS: &[Kind] = &[
     (
         "no header",
         Error,
-        Table(|draft, _| draft.header = draft.rows[0].clone()),
+        Table(|draft, _| draft.header = draft.rows.first().cloned().unwrap_or_default()),
     ),
     (
         "bytes that are not UTF-8",

@@ -118,7 +118,7 @@ pub const KINDS: &[Kind] = &[
         Design,
         Table(|draft, _| {
             draft.all_quoted = true;
-            draft.header[2] = "z\n\u{1b}[31m".into();
+            draft.rename("z", "z\n\u{1b}[31m");
             draft.expert = "x,z  [31m".into();
             draft.gate = "x".into();
         }),

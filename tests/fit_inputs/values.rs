@@ -96,7 +96,7 @@ pub const KINDS: &[Kind] = &[
         "one row many times",
         Error,
         Table(|draft, _| {
-            let first = draft.rows[0].clone();
+            let first = draft.rows.first().cloned().unwrap_or_default();
             draft.rows.iter_mut().for_each(|row| *row = first.clone());
         }),
     ),

@@ -4,6 +4,8 @@ mod base;
 mod feature;
 mod monomial;
 mod new_rows;
+#[cfg(test)]
+mod random_tests;
 mod side;
 mod standard;
 #[cfg(test)]

@@ -6,7 +6,9 @@
 //! [`crate::fit::inference`].
 //!
 //! A gate that runs away has no maximum: its own quantities have no standard error, and
-//! the others' are those with the gate held where the search stopped.
+//! the others' are those with the gate held where the search stopped. So it is with
+//! coordinates of a gate along which the likelihood is flat, such as the scale of a top-1
+//! router.
 
 mod bootstrap;
 mod missing;
@@ -130,13 +132,22 @@ pub fn uncertainty(
         let message = format!("needs at least 2 replicates, got {}", bootstrap.replicates);
         return Err(Error::value("bootstrap", message));
     }
-    let held = Held::new(optimum);
+    let mut held = Held::new(optimum);
+    let observed =
+        |bounds: &Bounds| Information::new(backend, &design.data, &optimum.parameters, bounds);
+    let mut information = observed(&held.bounds);
+    while let Err(inference::Missing::Singular(along)) = &information
+        && along.iter().all(Coordinate::is_of_gate)
+    {
+        held.hold(along);
+        information = observed(&held.bounds);
+    }
     let context = Context {
         backend,
         design,
         optimum,
         options,
-        information: Information::new(backend, &design.data, &optimum.parameters, &held.bounds),
+        information,
         expected: match options.expected {
             Expected::Skip => None,
             Expected::Every => Some(Information::expected(
@@ -178,12 +189,13 @@ struct Context<'a> {
     expected: Option<Known<Information, inference::Missing>>,
 }
 
-/// What does not move: the gate that runs away is pinned where it is.
+/// What does not move: a gate that runs away or is flat is pinned where it is.
 struct Held {
     bounds: Bounds,
     packed: Vec<f64>,
     coordinates: Vec<Coordinate>,
-    runaway: Vec<usize>,
+    runaway: Vec<Coordinate>,
+    flat: Vec<Coordinate>,
 }
 
 impl Held {
@@ -191,22 +203,34 @@ impl Held {
         let layout = optimum.parameters.layout();
         let packed = layout.pack(&optimum.parameters);
         let coordinates = layout.coordinates().to_vec();
-        let mut bounds = optimum.bounds.clone();
-        let runaway: Vec<usize> = match &optimum.attainment {
-            Attainment::NotAttained(along) => (0..packed.len())
-                .filter(|&j| along.contains(&coordinates[j]))
-                .collect(),
+        let runaway = match &optimum.attainment {
+            Attainment::NotAttained(along) => along.clone(),
             Attainment::Interior | Attainment::OnBound(_) => Vec::new(),
         };
-        for &j in &runaway {
-            bounds.low[j] = packed[j];
-            bounds.high[j] = packed[j];
-        }
-        Held {
-            bounds,
+        let mut held = Held {
+            bounds: optimum.bounds.clone(),
             packed,
             coordinates,
-            runaway,
+            runaway: Vec::new(),
+            flat: Vec::new(),
+        };
+        held.pin(&runaway);
+        held.runaway = runaway;
+        held
+    }
+
+    /// Pins coordinates along which the likelihood is flat.
+    fn hold(&mut self, along: &[Coordinate]) {
+        self.pin(along);
+        self.flat.extend(along);
+    }
+
+    fn pin(&mut self, coordinates: &[Coordinate]) {
+        for (j, value) in self.packed.iter().enumerate() {
+            if coordinates.contains(&self.coordinates[j]) {
+                self.bounds.low[j] = *value;
+                self.bounds.high[j] = *value;
+            }
         }
     }
 
@@ -219,10 +243,13 @@ impl Held {
 
     /// The reason why `quantity` has no standard error, if it has none.
     fn check(&self, quantity: &Quantity) -> Known<(), Missing> {
-        let on = |j: &usize| quantity.weights[*j] != 0.0;
-        if self.runaway.iter().any(on) {
+        if self.touches(quantity, &self.runaway) {
             return Err(Missing::RunsAway);
         }
+        if self.touches(quantity, &self.flat) {
+            return Err(inference::Missing::Singular(self.flat.clone()).into());
+        }
+        let on = |j: &usize| quantity.weights[*j] != 0.0;
         let touched: Vec<usize> = (0..self.packed.len()).filter(on).collect();
         let free =
             |&j: &usize| !self.bounds.is_pinned(j) && !self.bounds.is_at_bound(&self.packed, j);

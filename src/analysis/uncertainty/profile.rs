@@ -72,11 +72,7 @@ pub(super) fn limits(context: &Context, quantity: &Quantity) -> Known<ProfileLim
 fn open(bounds: &Bounds, coordinates: &[Coordinate]) -> Bounds {
     let mut open = bounds.clone();
     for (j, coordinate) in coordinates.iter().enumerate() {
-        let of_gate = matches!(
-            coordinate,
-            Coordinate::GateSlope(..) | Coordinate::GateIntercept(_) | Coordinate::Bias(_)
-        );
-        if of_gate && !bounds.is_pinned(j) {
+        if coordinate.is_of_gate() && !bounds.is_pinned(j) {
             open.low[j] = f64::NEG_INFINITY;
             open.high[j] = f64::INFINITY;
         }

@@ -114,9 +114,13 @@ pub(super) fn optimum(design: &Design, start: &Parameters, bounds: &Bounds) -> O
     );
     let rows = design.data.len() as f64;
     Optimum {
-        attainment: match outcome.on_bound.is_empty() {
-            true => Attainment::Interior,
-            false => Attainment::OnBound(outcome.on_bound),
+        attainment: match outcome.on_bound {
+            none if none.is_empty() => Attainment::Interior,
+            gate if gate.iter().all(Coordinate::is_of_gate) => {
+                let all = start.layout().coordinates().to_vec();
+                Attainment::NotAttained(all.into_iter().filter(Coordinate::is_of_gate).collect())
+            }
+            some => Attainment::OnBound(some),
         },
         log_likelihood: outcome.log_likelihood - rows * design.response.deviation.ln(),
         parameters: outcome.parameters,
@@ -320,6 +324,43 @@ fn a_gate_that_runs_away_has_no_errors_and_the_others_are_those_with_it_held() {
     for refit in held.bootstrap.unwrap().refits {
         assert_eq!(refit.packed[gate], packed[gate]);
     }
+}
+
+/// The scale of a top-1 router changes nothing, nor does a small move of its threshold; the
+/// experts' errors are those of their own rows.
+#[test]
+fn a_flat_gate_has_no_errors_and_the_others_are_those_with_it_held() {
+    let x: Vec<f64> = (0..60).map(|i| f64::from(i) / 10.0).collect();
+    let wave = |i: usize| f64::from((i * i % 11) as u32) / 11.0;
+    let line = |i: usize| if i < 25 { 20.0 - x[i] } else { x[i] };
+    let y: Vec<f64> = (0..60).map(|i| line(i) + wave(i)).collect();
+    let design = design(&x, &y, 1, 1);
+    let specification = Specification {
+        top_k: Some(1),
+        ..Specification::default()
+    };
+    let raw = Raw {
+        experts: &[(&[20.5, -1.0], 0.3), (&[0.5, 1.0], 0.3)],
+        gate: &[&[24.5, -10.0]],
+    };
+    let start = standardised(&design, &specification, &raw);
+    let bounds = specification.bounds(&design, &start, 1.0);
+    let mut optimum = optimum(&design, &start, &bounds);
+    optimum.attainment = Attainment::Interior;
+    let all = uncertainty(&Cpu::new(), &design, &optimum, every()).unwrap();
+    for estimate in &all.estimates {
+        if estimate.quantity.part == Part::Gate {
+            let reason = estimate.standard_error.clone().unwrap_err().to_string();
+            let flat = "the information is singular along gate_slope[0][0], gate_intercept[0]";
+            assert_eq!(reason, flat);
+        } else {
+            assert!(estimate.profile.clone().unwrap().is_ok());
+        }
+    }
+    let (_, scale) = mean_and_scale(&x[..25]);
+    let sigma = of(&all, "expert[1].sigma").value;
+    let error = of(&all, "expert[1].x^1").standard_error.clone().unwrap();
+    assert!((error / (sigma / (25f64.sqrt() * scale)) - 1.0).abs() < 1e-6);
 }
 
 #[test]

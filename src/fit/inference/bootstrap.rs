@@ -111,7 +111,7 @@ fn ending(
     let before = bounds.at_bound(&fitted.layout(), &fitted.layout().pack(fitted));
     let new = |c: &&Coordinate| !before.contains(c);
     let on_bound: Vec<Coordinate> = outcome.on_bound.iter().filter(new).copied().collect();
-    if !on_bound.iter().all(is_of_gate) {
+    if !on_bound.iter().all(Coordinate::is_of_gate) {
         return Ending::OnBound(on_bound);
     }
     if !keeps_labels(fitted, &outcome.parameters, sample) {
@@ -121,7 +121,7 @@ fn ending(
     match Information::new(backend, sample, &outcome.parameters, bounds) {
         Ok(information) => away.extend(near_bounds(&information, &outcome.parameters, bounds)),
         // A step's information vanishes altogether.
-        Err(Missing::Singular(of)) if of.iter().all(is_of_gate) => away.extend(of),
+        Err(Missing::Singular(of)) if of.iter().all(Coordinate::is_of_gate) => away.extend(of),
         Err(missing) => return Ending::Singular(missing),
     };
     match away.is_empty() {
@@ -143,15 +143,8 @@ fn near_bounds(
         unit[*j] = 1.0;
         let room = (packed[*j] - bounds.low[*j]).min(bounds.high[*j] - packed[*j]);
         let error = information.standard_error(&unit);
-        is_of_gate(&layout.coordinates()[*j]) && error.is_ok_and(|error| error >= room)
+        layout.coordinates()[*j].is_of_gate() && error.is_ok_and(|error| error >= room)
     };
     let near = information.free().iter().copied().filter(|j| near(j));
     near.map(|j| layout.coordinates()[j]).collect()
-}
-
-fn is_of_gate(coordinate: &Coordinate) -> bool {
-    matches!(
-        coordinate,
-        Coordinate::GateSlope(..) | Coordinate::GateIntercept(_) | Coordinate::Bias(_)
-    )
 }
