@@ -440,7 +440,7 @@ impl Search<'_> {
         }
         let farther = layout.unpack(&outcome.parameters, &farther);
         let there = self.backend.log_likelihood(&farther, data);
-        if !(there >= outcome.log_likelihood - NOTHING) {
+        if there.is_nan() || there < outcome.log_likelihood - NOTHING {
             return Vec::new();
         }
         let length = along.dot(&along).sqrt();
