@@ -108,9 +108,9 @@ pub enum Marker {
     OpenTriangle,
     /// Triangle, point down, with a white interior.
     OpenInvertedTriangle,
-    /// Small filled circle without a rim, for many points.
+    /// Small filled circle without a rim, below lines: for many points.
     Dot,
-    /// Small circle with a white interior, for many points.
+    /// Small circle with a white interior, likewise.
     OpenDot,
 }
 
@@ -125,6 +125,11 @@ impl Marker {
             Marker::InvertedTriangle | Marker::OpenInvertedTriangle => Marker::OpenInvertedTriangle,
             Marker::Dot | Marker::OpenDot => Marker::OpenDot,
         }
+    }
+
+    /// Whether it is for many points.
+    pub(super) fn is_dot(self) -> bool {
+        matches!(self, Marker::Dot | Marker::OpenDot)
     }
 
     /// Whether the interior is white.

@@ -5,7 +5,7 @@ use super::chart::Chart;
 use super::clip::{clip_line, clip_polygon};
 use super::font::{text_width, wrap};
 use super::legend::{BAND_OPACITY, LINE_WIDTH, REFERENCE_WIDTH};
-use super::palette::{Colour, LineStyle};
+use super::palette::{Colour, LineStyle, Marker};
 use super::scene::{Anchor, GRID, INK, MINOR_GRID, Point, Reading, Rectangle, SOFT_INK, Scene};
 use super::series::{Direction, Estimate, Interval, Series, SeriesData};
 use super::tick::{Tick, TickKind, ticks};
@@ -121,7 +121,7 @@ impl<'a> Panel<'a> {
         for line in &self.chart.reference_lines {
             plot.reference_line(scene, line.direction, line.value, line.colour, line.style);
         }
-        for layer in [draw_band, draw_line, draw_points] {
+        for layer in [draw_band, draw_dots, draw_line, draw_markers] {
             for series in &self.chart.series {
                 layer(&plot, scene, series);
             }
@@ -374,10 +374,30 @@ fn draw_line(plot: &Plot, scene: &mut Scene, series: &Series) {
     }
 }
 
-fn draw_points(plot: &Plot, scene: &mut Scene, series: &Series) {
-    let SeriesData::Points { points, marker } = &series.data else {
-        return;
-    };
+/// Small marks for many points, which would hide the lines.
+fn draw_dots(plot: &Plot, scene: &mut Scene, series: &Series) {
+    if let SeriesData::Points { points, marker } = &series.data
+        && marker.is_dot()
+    {
+        draw_points(plot, scene, series.colour, points, *marker);
+    }
+}
+
+fn draw_markers(plot: &Plot, scene: &mut Scene, series: &Series) {
+    if let SeriesData::Points { points, marker } = &series.data
+        && !marker.is_dot()
+    {
+        draw_points(plot, scene, series.colour, points, *marker);
+    }
+}
+
+fn draw_points(
+    plot: &Plot,
+    scene: &mut Scene,
+    colour: Colour,
+    points: &[Estimate],
+    marker: Marker,
+) {
     let places: Vec<Point> = points
         .iter()
         .filter_map(|point| plot.place(point.x, point.y))
@@ -385,12 +405,12 @@ fn draw_points(plot: &Plot, scene: &mut Scene, series: &Series) {
         .collect();
     // The rims set the markers off from other series, not from their own bars.
     for &place in &places {
-        scene.marker_rim(*marker, place);
+        scene.marker_rim(marker, place);
     }
     for point in points {
-        plot.error_bar(scene, point, series.colour);
+        plot.error_bar(scene, point, colour);
     }
     for &place in &places {
-        scene.marker(*marker, place, series.colour.rgb());
+        scene.marker(marker, place, colour.rgb());
     }
 }

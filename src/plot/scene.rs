@@ -161,16 +161,16 @@ impl Scene {
     /// The white ground of a marker, which sets it off from what it covers.
     pub(super) fn marker_rim(&mut self, marker: Marker, centre: Point) {
         const RIM: f64 = 1.25;
-        if !matches!(marker, Marker::Dot | Marker::OpenDot) {
+        if !marker.is_dot() {
             self.marker_body(marker, centre, MARKER_SIZE + RIM, WHITE);
         }
     }
 
     /// A marker without its rim.
     pub(super) fn marker(&mut self, marker: Marker, centre: Point, colour: Rgb) {
-        let (size, stroke) = match marker {
-            Marker::Dot | Marker::OpenDot => (DOT_SIZE, 1.0),
-            _ => (MARKER_SIZE, 1.75),
+        let (size, stroke) = match marker.is_dot() {
+            true => (DOT_SIZE, 1.0),
+            false => (MARKER_SIZE, 1.75),
         };
         self.marker_body(marker, centre, size, colour);
         if marker.is_open() {

@@ -118,6 +118,26 @@ fn values_without_a_place_on_the_axes_do_no_harm() {
 }
 
 #[test]
+fn dots_lie_below_lines_and_markers_above() {
+    let is_below = |marker: Marker| {
+        let points = vec![Estimate::exact(1.0, 1.0), Estimate::exact(2.0, 2.0)];
+        let line = Series::line("", Colour::Black, vec![(1.0, 1.0), (2.0, 2.0)]);
+        let points = Series::points("", Colour::Blue, points).with_marker(marker);
+        let chart = Chart::new("", Axis::linear(""), Axis::linear(""));
+        let svg = Figure::single(chart.with_series(line).with_series(points)).svg();
+        // Blue marks, and the one black line as wide as a line.
+        let (mark, line) = ("#0072B2", "stroke=\"#000000\"");
+        svg.find(mark).unwrap() < svg.find(line).unwrap()
+    };
+    for marker in [Marker::Dot, Marker::OpenDot] {
+        assert!(is_below(marker));
+    }
+    for marker in [Marker::Circle, Marker::Triangle, Marker::Triangle.open()] {
+        assert!(!is_below(marker));
+    }
+}
+
+#[test]
 fn an_error_bar_below_all_logarithms_reaches_the_axis() {
     let lowest_end = |low: f64| {
         let point = Estimate::new(1.0, 1.0, low, 2.0);

@@ -72,7 +72,8 @@ pub(super) fn caption(analysis: &Analysis) -> String {
     };
     if !slice.held.is_empty() {
         text.push_str(&format!(
-            " The curves hold {} at the mean; the points do not.",
+            " The curves hold {} fixed (numbers at their means, factors at their most frequent \
+             level); the points do not.",
             slice.held.join(", ")
         ));
     }
@@ -145,6 +146,9 @@ fn fit(analysis: &Analysis, slice: &Slice, best: &Optimum, curves: &Curves) -> C
     let (x, y) = (axis(slice), Axis::linear(&design.response.name));
     let title = format!("{} given {}", design.response.name, slice.covariate);
     let mut chart = Chart::new(title, x, y);
+    if !slice.held.is_empty() {
+        chart.subtitle = format!("curves at typical {}", slice.held.join(", "));
+    }
     let points = marked(design, slice, best);
     let low = points.iter().map(|p| p.y).fold(f64::INFINITY, f64::min);
     let high = points.iter().map(|p| p.y).fold(f64::NEG_INFINITY, f64::max);

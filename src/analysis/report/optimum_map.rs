@@ -41,19 +41,8 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             .collect()
     };
     let is_maximum = |o: &Optimum| o.attainment == Attainment::Interior;
+    // Those that count come last: they lie on top.
     let kinds: [(&str, Colour, Marker, Vec<(f64, usize)>); 4] = [
-        (
-            "maximum",
-            Colour::Blue,
-            Marker::Circle,
-            of(&|o| o.spurious.is_none() && is_maximum(o)),
-        ),
-        (
-            "not attained, or on a bound",
-            Colour::Blue,
-            Marker::OpenCircle,
-            of(&|o| o.spurious.is_none() && !is_maximum(o)),
-        ),
         (
             "spurious, below the best",
             Colour::Vermillion,
@@ -65,6 +54,18 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
             Colour::Vermillion,
             Marker::OpenSquare,
             of(&|o| o.spurious.is_some() && gap(o) < 0.0),
+        ),
+        (
+            "not attained, or on a bound",
+            Colour::Blue,
+            Marker::OpenCircle,
+            of(&|o| o.spurious.is_none() && !is_maximum(o)),
+        ),
+        (
+            "maximum",
+            Colour::Blue,
+            Marker::Circle,
+            of(&|o| o.spurious.is_none() && is_maximum(o)),
         ),
     ];
     for (text, colour, marker, points) in kinds {
