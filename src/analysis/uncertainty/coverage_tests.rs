@@ -8,11 +8,10 @@
 
 use super::agreement_tests::{Case, cases};
 use super::tests::{PARABOLA, blank, drawn, optimum, standardised};
-use super::{Estimate, Missing, Profiles, Uncertainty, UncertaintyOptions, uncertainty};
+use super::{Missing, Profiles, Uncertainty, UncertaintyOptions, uncertainty};
 use crate::analysis::{GateChoice, Optimum, Specification, quantities};
 use crate::backend::Cpu;
 use crate::fit::inference;
-use crate::model::Parameters;
 use crate::num::sum::mean_and_deviation;
 use rayon::prelude::*;
 use statrs::distribution::{Binomial, DiscreteCDF};
@@ -49,21 +48,8 @@ fn parabola(rows: usize, gate: GateChoice) -> Case {
     }
 }
 
-/// Most refits from a better maximum.
-const MOST_REFITS: usize = 5;
-
-/// Where a profile met a better maximum.
-fn better(estimate: &Estimate) -> Option<Parameters> {
-    match estimate.profile.as_ref()? {
-        Err(Missing::Inference(inference::Missing::BetterMaximum { parameters, .. })) => {
-            Some(parameters.as_ref().clone())
-        }
-        _ => None,
-    }
-}
-
 /// Covers of every quantity's 95 % intervals in `replicates` samples at the design's
-/// inputs with the start for the truth.
+/// inputs with the start for the truth; fits are the maxima reached from there.
 fn coverage(case: &Case, replicates: u64) -> (Vec<Coverage>, BTreeMap<String, u64>) {
     let Case {
         design: blank,
@@ -80,16 +66,8 @@ fn coverage(case: &Case, replicates: u64) -> (Vec<Coverage>, BTreeMap<String, u6
     let fits: Vec<(Uncertainty, Optimum)> = (0..replicates)
         .into_par_iter()
         .map(|replicate| {
-            let (design, mut optimum) = drawn(blank, truth, &bounds, replicate);
-            let mut known = uncertainty(&Cpu::new(), &design, &optimum, options).unwrap();
-            // A better maximum met by a profile is the better fit.
-            for _ in 0..MOST_REFITS {
-                let Some(start) = known.estimates.iter().find_map(better) else {
-                    break;
-                };
-                optimum = super::tests::optimum(&design, &start, &bounds);
-                known = uncertainty(&Cpu::new(), &design, &optimum, options).unwrap();
-            }
+            let (design, optimum) = drawn(blank, truth, &bounds, replicate);
+            let known = uncertainty(&Cpu::new(), &design, &optimum, options).unwrap();
             (known, optimum)
         })
         .collect();
