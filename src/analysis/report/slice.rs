@@ -35,7 +35,7 @@ impl Slice {
         let is_factor = |name: &str| {
             let is_it =
                 |c: &&Component| matches!(c, Component::Levels { column } if column == name);
-            components.iter().any(|component| is_it(component))
+            components.iter().any(is_it)
         };
         let numbers = |name: &str| -> Option<Vec<f64>> {
             let cells = table.numbers(name).ok()?;
