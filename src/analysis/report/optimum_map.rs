@@ -28,50 +28,47 @@ pub(super) fn chart(analysis: &Analysis) -> Option<Chart> {
         left,
         "the best: distance 0, off the scale",
     ));
-    let own = |text: &str, colour, marker, all: Vec<(f64, usize)>| {
-        let points = all
-            .into_iter()
-            .map(|(x, hits)| Estimate::exact(x, hits as f64));
-        let label = text.to_string();
-        Series::points(label, colour, points.collect()).with_marker(marker)
-    };
     let of = |keep: &dyn Fn(&Optimum) -> bool| -> Vec<(f64, usize)> {
         let all = fitted.optima.iter().enumerate().filter(|(_, o)| keep(o));
         all.map(|(k, o)| (if k == 0 { left } else { gap(o).abs() }, hits(o)))
             .collect()
     };
     let is_maximum = |o: &Optimum| o.attainment == Attainment::Interior;
-    // Those that count come last: they lie on top.
-    let kinds: [(&str, Colour, Marker, Vec<(f64, usize)>); 4] = [
-        (
-            "spurious, below the best",
-            Colour::Vermillion,
-            Marker::Square,
-            of(&|o| o.spurious.is_some() && gap(o) >= 0.0),
-        ),
-        (
-            "spurious, above the best",
-            Colour::Vermillion,
-            Marker::OpenSquare,
-            of(&|o| o.spurious.is_some() && gap(o) < 0.0),
-        ),
-        (
-            "not attained, or on a bound",
-            Colour::Blue,
-            Marker::OpenCircle,
-            of(&|o| o.spurious.is_none() && !is_maximum(o)),
-        ),
-        (
-            "maximum",
-            Colour::Blue,
-            Marker::Circle,
-            of(&|o| o.spurious.is_none() && is_maximum(o)),
-        ),
-    ];
-    for (text, colour, marker, points) in kinds {
+    let mut add = |text: &str, colour, marker, all: Vec<(f64, usize)>| {
+        let points = all
+            .into_iter()
+            .map(|(x, hits)| Estimate::exact(x, hits as f64));
+        let points: Vec<Estimate> = points.collect();
         if !points.is_empty() {
-            chart = chart.with_series(own(text, colour, marker, points));
+            let series = Series::points(text, colour, points).with_marker(marker);
+            chart.series.push(series);
         }
-    }
+    };
+    let counts = |o: &Optimum| o.spurious.is_none();
+    // Those that count come last: they lie on top.
+    add(
+        "spurious, below the best",
+        Colour::Vermillion,
+        Marker::Square,
+        of(&|o| !counts(o) && gap(o) >= 0.0),
+    );
+    add(
+        "spurious, above the best",
+        Colour::Vermillion,
+        Marker::OpenSquare,
+        of(&|o| !counts(o) && gap(o) < 0.0),
+    );
+    add(
+        "not attained, or on a bound",
+        Colour::Blue,
+        Marker::OpenCircle,
+        of(&|o| counts(o) && !is_maximum(o)),
+    );
+    add(
+        "maximum",
+        Colour::Blue,
+        Marker::Circle,
+        of(&|o| counts(o) && is_maximum(o)),
+    );
     Some(chart)
 }

@@ -3,10 +3,14 @@
 use super::contents::Analysis;
 use super::tables::{self, Table};
 use super::{criteria_figure, fit_figure, optimum_map, residual_figure, wording};
-use crate::plot::html::{self, code, definitions, details, document, escape, list, panels};
+use crate::plot::html::{self, definitions, document, escape, list, panels, paragraph};
 
 /// Width and height of a panel of a row.
 pub(super) const PANEL: (u32, u32) = (520, 440);
+
+/// Where the rest is.
+const NUMBERS: &str = "Every optimum of every number of experts, at full precision, is in \
+                       fit.json beside this page; the figures are in the folder figures.";
 
 /// The page: headline, fit, estimates, optima, number of experts, residuals.
 pub fn page(analysis: &Analysis) -> String {
@@ -18,11 +22,7 @@ pub fn page(analysis: &Analysis) -> String {
         ("optima", "Optima", optima(analysis)),
         ("experts", "Number of experts", number_of_experts(analysis)),
         ("residuals", "Residuals", residuals(analysis)),
-        (
-            "json",
-            "Numbers",
-            details("fit.json", &code(&super::json(analysis))),
-        ),
+        ("numbers", "Numbers", paragraph(NUMBERS)),
     ];
     let title = format!(
         "{}: {}",

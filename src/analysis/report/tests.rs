@@ -351,7 +351,7 @@ fn a_page_loads_nothing_and_shows_every_figure() {
         "optima",
         "experts",
         "residuals",
-        "json",
+        "numbers",
     ] {
         assert!(html.contains(&format!("<section id=\"{id}\">")), "{id}");
     }
