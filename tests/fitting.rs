@@ -185,7 +185,9 @@ fn a_device_finds_the_same_optimum() {
     let Opened::Gpu(device) = cuda::open(choice).unwrap() else {
         panic!("a device was chosen");
     };
-    let reference = references().into_iter().find(|r| r.name == "faithful_moe_K2");
+    let reference = references()
+        .into_iter()
+        .find(|r| r.name == "faithful_moe_K2");
     let reference = reference.unwrap();
     let (design, _) = reference.fit(&folder().join(&reference.table));
     let specification = Specification {

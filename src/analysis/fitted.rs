@@ -1,5 +1,6 @@
 //! A fitted model: every optimum that was found.
 
+use super::{Design, Specification};
 use crate::fit::{Bounds, Effort, Stop};
 use crate::model::{Coordinate, Parameters};
 
@@ -76,6 +77,39 @@ pub enum Spurious {
         /// The smallest that counts.
         least: f64,
     },
+}
+
+impl Spurious {
+    /// What the rule of `specification` says against an optimum, if anything; one
+    /// expert alone is never spurious.
+    pub(super) fn of(
+        specification: &Specification,
+        design: &Design,
+        parameters: &Parameters,
+        effective_rows: &[f64],
+    ) -> Option<Self> {
+        let rule = &specification.spurious;
+        let least = rule.share * design.data.sample_size();
+        let least = least.max(design.expert.terms.len() as f64 + 1.0);
+        if parameters.experts.len() == 1 {
+            return None;
+        }
+        let few = effective_rows.iter().position(|rows| *rows < least);
+        if let Some(expert) = few {
+            return Some(Spurious::FewRows {
+                expert,
+                rows: effective_rows[expert],
+                least,
+            });
+        }
+        let deviations = parameters.experts.iter().map(|e| e.variance.sqrt());
+        let small = deviations.enumerate().find(|(_, d)| *d < rule.deviation);
+        small.map(|(expert, deviation)| Spurious::SmallDeviation {
+            expert,
+            deviation,
+            least: rule.deviation,
+        })
+    }
 }
 
 impl Fitted {
