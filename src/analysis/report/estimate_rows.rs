@@ -12,6 +12,8 @@ pub(super) struct EstimateRow {
     pub(super) value: f64,
     pub(super) standard_error: Option<f64>,
     pub(super) sandwich: Option<f64>,
+    /// From the expected information; empty unless asked for.
+    pub(super) expected: Option<f64>,
     pub(super) wald: Option<[f64; 2]>,
     pub(super) profile: Option<Interval>,
     /// Standard deviation over the refits.
@@ -54,6 +56,7 @@ pub(super) fn estimate_rows(design: &Design, model: &FittedModel) -> Vec<Estimat
             name: quantity.name,
             standard_error: None,
             sandwich: None,
+            expected: None,
             wald: None,
             profile: None,
             bootstrap: None,
@@ -76,6 +79,11 @@ fn row(design: &Design, estimate: &Estimate) -> EstimateRow {
         value: estimate.value,
         standard_error: estimate.standard_error.as_ref().ok().and_then(finite),
         sandwich: estimate.sandwich.as_ref().ok().and_then(finite),
+        expected: estimate
+            .expected_error
+            .as_ref()
+            .and_then(|error| error.as_ref().ok())
+            .and_then(finite),
         wald: estimate.wald.as_ref().ok().and_then(known),
         profile: profile.and_then(|p| p.as_ref().ok()).map(interval),
         bootstrap: bootstrap

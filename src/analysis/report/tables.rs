@@ -38,12 +38,16 @@ pub(super) fn estimates(analysis: &Analysis) -> Option<Table> {
     let level = format!("{} %", stated((1e6 * level).round() / 1e4));
     let has = |of: fn(&EstimateRow) -> bool| rows.iter().any(of);
     let with_bootstrap = has(|row| row.bootstrap.is_some() || row.bootstrap_reason.is_some());
+    let with_expected = has(|row| row.expected.is_some());
     let with_profiles = has(EstimateRow::has_profile);
     let kind = match with_profiles {
         true => format!("{level} profile interval"),
         false => format!("{level} Wald interval"),
     };
     let mut headings = vec!["Quantity", "Estimate", "Std. error", "Sandwich"];
+    if with_expected {
+        headings.push("Expected");
+    }
     if with_bootstrap {
         headings.push("Bootstrap");
     }
@@ -66,6 +70,9 @@ pub(super) fn estimates(analysis: &Analysis) -> Option<Table> {
             digits.optional(row.standard_error),
             digits.optional(row.sandwich),
         ];
+        if with_expected {
+            cells.push(digits.optional(row.expected));
+        }
         if with_bootstrap {
             cells.push(digits.optional(row.bootstrap));
         }

@@ -118,6 +118,7 @@ fn assert_reasons(model: &Value) {
         "parameters",
         "standard_errors",
         "sandwich_errors",
+        "expected_errors",
         "wald_intervals",
     ];
     for map in maps {

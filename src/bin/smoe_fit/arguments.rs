@@ -60,6 +60,9 @@ pub struct Arguments {
     /// Profile-likelihood intervals as well
     #[arg(long)]
     pub profile: bool,
+    /// Standard errors from the expected information as well: what a bootstrap estimates
+    #[arg(long)]
+    pub expected: bool,
     /// Parametric bootstrap with this many replicates
     #[arg(long, value_name = "REPLICATES")]
     pub bootstrap: Option<NonZeroUsize>,

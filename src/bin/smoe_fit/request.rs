@@ -2,7 +2,8 @@
 
 use crate::arguments::{Arguments, Criterion, GateKind, Response};
 use smoe_lab::analysis::{
-    Formula, GateChoice, Profiles, Request, Specification, SpuriousRule, UncertaintyOptions, report,
+    Expected, Formula, GateChoice, Profiles, Request, Specification, SpuriousRule,
+    UncertaintyOptions, report,
 };
 use smoe_lab::error::{Error, Result};
 use smoe_lab::fit::inference::Bootstrap;
@@ -82,7 +83,10 @@ pub fn of(arguments: &Arguments) -> Result<Request> {
                 replicates: replicates.get(),
                 seed: arguments.seed,
             }),
-            ..UncertaintyOptions::default()
+            expected: match arguments.expected {
+                true => Expected::Every,
+                false => Expected::Skip,
+            },
         },
     })
 }

@@ -28,7 +28,7 @@
 //! | `degrees_of_freedom`, `aic`, `bic`, `icl`, `dendrogram` | free parameters; criteria, smaller is better (the dendrogram's only where several numbers of experts were fitted) |
 //! | `parameters` | name: value in raw units; the gate's relative to the last expert's, but for the sigmoid gate |
 //! | `level` | of the intervals; `null` if nothing beside the estimates was computed |
-//! | `standard_errors`, `sandwich_errors` | name: from the observed information; robust to a wrong model |
+//! | `standard_errors`, `sandwich_errors`, `expected_errors` | name: from the observed information; robust to a wrong model; from the expected information, if asked for |
 //! | `wald_intervals` | name: `[low, high]` |
 //! | `profile_intervals` | likewise, if asked for; an unbounded end is `null` |
 //! | `bootstrap` | `null`, or `replicates`, `maxima`, `others` (reason: refits), `standard_deviations`, `percentile_intervals` |
@@ -136,6 +136,12 @@ fn model(analysis: &Analysis, model: &FittedModel) -> ModelReport {
     let standard_errors = named("standard_errors", |row| {
         (row.standard_error.into(), row.reason.clone())
     });
+    let expected_errors = match rows.iter().any(|row| row.expected.is_some()) {
+        true => named("expected_errors", |row| {
+            (row.expected.into(), row.reason.clone())
+        }),
+        false => Map::new(),
+    };
     let sandwich_errors = named("sandwich_errors", |row| {
         (row.sandwich.into(), row.reason.clone())
     });
@@ -190,6 +196,7 @@ fn model(analysis: &Analysis, model: &FittedModel) -> ModelReport {
         level: uncertainty.map(|u| u.level),
         standard_errors,
         sandwich_errors,
+        expected_errors,
         wald_intervals,
         profile_intervals,
         bootstrap,

@@ -49,6 +49,7 @@ pub(super) struct ModelReport {
     pub(super) level: Option<f64>,
     pub(super) standard_errors: Map<String, Value>,
     pub(super) sandwich_errors: Map<String, Value>,
+    pub(super) expected_errors: Map<String, Value>,
     pub(super) wald_intervals: Map<String, Value>,
     pub(super) profile_intervals: Map<String, Value>,
     pub(super) bootstrap: Option<BootstrapReport>,
