@@ -214,7 +214,11 @@ pub(super) fn optima(analysis: &Analysis) -> Option<Table> {
         let by_kind = shown.iter().map(|&k| optimum.hits.get(k));
         cells.extend(by_kind.map(|hits| hits.copied().unwrap_or(0).to_string()));
         table.rows.push(cells);
-        let remark = wording::remark(&analysis.design, optimum);
+        // Of the others, fit.json names what runs away or is on a bound.
+        let remark = match k {
+            0 => wording::remark(&analysis.design, optimum),
+            _ => wording::spurious_remark(optimum),
+        };
         table
             .notes
             .extend(remark.map(|text| format!("{}: {text}.", k + 1)));

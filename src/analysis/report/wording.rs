@@ -131,14 +131,16 @@ pub(super) fn remark(design: &Design, optimum: &Optimum) -> Option<String> {
         )),
         Attainment::OnBound(all) => Some(format!("on the bound of {}", coordinates(design, all))),
     };
-    let spurious = optimum
-        .spurious
-        .as_ref()
-        .map(|s| format!("spurious: {}", self::spurious(s)));
-    match (spurious, attainment) {
+    match (spurious_remark(optimum), attainment) {
         (Some(a), Some(b)) => Some(format!("{a}; {b}")),
         (a, b) => a.or(b),
     }
+}
+
+/// Why it does not count, if it does not.
+pub(super) fn spurious_remark(optimum: &Optimum) -> Option<String> {
+    let reason = optimum.spurious.as_ref()?;
+    Some(format!("spurious: {}", spurious(reason)))
 }
 
 /// Why an optimum does not count.
