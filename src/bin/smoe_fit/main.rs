@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         write(folder, &analysis, new.as_ref(), &arguments.quantiles)?;
     }
     let text = match arguments.json {
-        true => report::json(&analysis) + "\n",
+        true => report::json(&analysis),
         false => report::terminal(&analysis),
     };
     let mut out = std::io::stdout().lock();
