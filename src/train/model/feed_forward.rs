@@ -187,7 +187,15 @@ pub(super) fn forward<D: Device>(
     let parts = &block.feed_forward;
     if let (Some(sparse), Some(tape_of)) = (&parts.sparse, &mut tape.sparse) {
         let workspace = &mut scratch.workspace;
-        route(context, sparse, parameters, layer, &tape.normed, tape_of, workspace)?;
+        route(
+            context,
+            sparse,
+            parameters,
+            layer,
+            &tape.normed,
+            tape_of,
+            workspace,
+        )?;
         let weights = parameters.weights(&sparse.experts);
         let SparseTape {
             routed,

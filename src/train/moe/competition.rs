@@ -158,12 +158,16 @@ fn choose<T: Real>(
     experts: usize,
 ) -> Result<Assignment<T>> {
     let Some(scores) = scores else {
-        return competition.winners.choose(Selection::PLAIN, affinities, experts);
+        return competition
+            .winners
+            .choose(Selection::PLAIN, affinities, experts);
     };
     let half = T::of(0.5);
     let pairs = affinities.iter().zip(scores);
     let mixed: Vec<T> = pairs.map(|(&a, &z)| half * (a + z)).collect();
-    competition.winners.choose(Selection::PLAIN, &mixed, experts)
+    competition
+        .winners
+        .choose(Selection::PLAIN, &mixed, experts)
 }
 
 fn copy_row<T: Copy>(from: &[T], row: usize, to: &mut [T], place: usize, width: usize) {

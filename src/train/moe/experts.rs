@@ -149,7 +149,7 @@ impl Shape {
 }
 
 /// What the backward pass needs; memory is kept from step to step. h is computed again.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Saved<T> {
     /// x U + a. Shape: slots (or pairs), hidden.
     pub(super) up: Vec<T>,
@@ -161,6 +161,8 @@ pub struct Saved<T> {
     pub(super) pairs: Option<Vec<u32>>,
     /// Outputs that a competition kept, before slots are known. Shape: pairs, width.
     pub(super) kept: Vec<T>,
+    /// Of a task of the forward pass: x and h.
+    memory: Pool<[Vec<T>; 2]>,
 }
 
 impl<T: Real> Saved<T> {
@@ -375,31 +377,30 @@ pub fn forward<T: Real>(
             (expert, slots, up, gate, out)
         })
         .collect();
-    tasks.into_par_iter().with_max_len(1).for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(rows, h), (number, slots, up, gate, out)| {
-            rows.resize(slots.len() * width, T::ZERO);
-            h.resize(slots.len() * hidden, T::ZERO);
-            gather(x, width, &dispatch.tokens()[slots], rows);
-            let expert = Expert {
-                shape,
-                number,
-                weights,
-                packed: None,
-            };
-            let hidden = &mut h[..];
-            run_block(
-                expert,
-                rows,
-                &mut Block {
+    let memory = &saved.memory;
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(number, slots, up, gate, out)| {
+            memory.lend(|[rows, h]| {
+                rows.resize(slots.len() * width, T::ZERO);
+                h.resize(slots.len() * hidden, T::ZERO);
+                gather(x, width, &dispatch.tokens()[slots], rows);
+                let expert = Expert {
+                    shape,
+                    number,
+                    weights,
+                    packed: None,
+                };
+                let mut block = Block {
                     up,
                     gate,
-                    hidden,
+                    hidden: h,
                     out,
-                },
-            );
-        },
-    );
+                };
+                run_block(expert, rows, &mut block);
+            });
+        });
 }
 
 /// Memory of passes, kept from step to step and shared by layers.
@@ -465,10 +466,8 @@ pub fn backward<T: Real>(
         slots * width,
         "gradient of the experts' outputs"
     );
-    tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(expert, slots, [rows_x, rows_dx, h, d_up, d_gate])| {
+    tasks.into_par_iter().with_max_len(1).for_each(
+        |(expert, slots, [rows_x, rows_dx, h, d_up, d_gate])| {
             let rows = slots.len();
             gather(x, width, &dispatch.tokens()[slots.clone()], rows_x);
             let back = |d: &[T], inner, w: &[T], outer, result: &mut [T], into| {
@@ -509,7 +508,8 @@ pub fn backward<T: Real>(
             if let Some(w) = weights.gate {
                 back(d_gate, hidden, &w[matrix], width, rows_dx, Into::Added);
             }
-        });
+        },
+    );
     add_weight_gradients(shape, dispatch, workspace, gradients);
 }
 

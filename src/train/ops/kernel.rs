@@ -45,7 +45,13 @@ pub(super) fn serves<T: 'static>() -> bool {
 mod x86 {
     use super::Rows;
 
-    pub(in super::super) unsafe fn pack(_: usize, _: usize, _: *const f32, _: [usize; 2], _: *mut f32) {
+    pub(in super::super) unsafe fn pack(
+        _: usize,
+        _: usize,
+        _: *const f32,
+        _: [usize; 2],
+        _: *mut f32,
+    ) {
         unreachable!("no processor of this architecture is served");
     }
 
@@ -156,7 +162,8 @@ mod x86 {
         }
     }
 
-    /// The columns of the result that belong to a packed strip.
+    /// The columns of the result that belong to a packed strip, of which `columns` are the
+    /// matrix's.
     ///
     /// # Safety
     /// The processor has AVX-512F; all elements of `rows` exist, `columns` of each row of

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 
 /// Rows and columns of a tile of the result.
 const TILE: [usize; 2] = [128, 256];
-/// Fewer rows are not worth the copy of a strip.
+/// Fewer rows are not worth the copy of a strip; nor are columns of less than half of one.
 const FEW: usize = 8;
 /// Rows of a strip: it fills the first cache.
 const DEPTH: usize = 256;
@@ -223,7 +223,7 @@ impl<T: Real> Tiles<T> {
                 return;
             }
             meter::product(2 * rows * columns * self.depth, || {
-                if kernel::serves::<T>() && rows >= FEW {
+                if kernel::serves::<T>() && rows >= FEW && 2 * columns >= STRIP {
                     return self.by_strips(from, [rows, columns]);
                 }
                 gemm::gemm(

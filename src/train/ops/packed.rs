@@ -121,7 +121,14 @@ mod tests {
 
     /// Both orientations of B, in double precision by three loops.
     fn check<T: Real>(numbers: fn(u64, usize) -> Vec<T>, tolerance: f64) {
-        for (m, k, n) in [(1, 1, 1), (3, 5, 2), (15, 17, 33), (29, 130, 96), (4, 0, 3), (0, 2, 2)] {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (3, 5, 2),
+            (15, 17, 33),
+            (29, 130, 96),
+            (4, 0, 3),
+            (0, 2, 2),
+        ] {
             let (a, b) = (numbers(1, m * k), numbers(2, k * n));
             let turned: Vec<T> = (0..k * n).map(|i| b[i % k * n + i / k]).collect();
             let mut packed = Packed::default();
@@ -133,7 +140,10 @@ mod tests {
                     let (i, j) = (index / n, index % n);
                     let terms = (0..k).map(|l| a[i * k + l].wide() * b[l * n + j].wide());
                     let expected: f64 = terms.sum();
-                    assert!((c.wide() - expected).abs() < tolerance, "{m} {k} {n}: {i} {j}");
+                    assert!(
+                        (c.wide() - expected).abs() < tolerance,
+                        "{m} {k} {n}: {i} {j}"
+                    );
                 }
             }
         }
