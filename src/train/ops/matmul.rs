@@ -315,7 +315,7 @@ pub fn product<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::ops::check::{normals, threads};
+    use crate::train::ops::check::{narrow_normals, normals, threads};
 
     fn slow(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
         let mut c = vec![0.0; m * n];
@@ -354,6 +354,37 @@ mod tests {
                 product(left, right, ViewMut::rows(&mut c, m, n), Into::Added);
                 for (c, e) in c.iter().zip(&expected) {
                     assert!((c - 2.0 * e).abs() < 1e-12 * (1.0 + e.abs()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn single_precision_products_of_every_orientation_equal_double_precision_ones() {
+        // Also sizes of the kernel: strips and tiles cut short, depths of several strips.
+        for (m, k, n) in [
+            (8, 3, 16),
+            (29, 40, 33),
+            (130, 600, 300),
+            (40, 16, 32),
+            (7, 9, 64),
+        ] {
+            let (a, b) = (narrow_normals(1, m * k), narrow_normals(2, k * n));
+            let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|x| f64::from(*x)).collect() };
+            let expected = slow(&wide(&a), &wide(&b), m, k, n);
+            let turned = |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                let at = |i: usize| x[(i % rows) * columns + i / rows];
+                (0..rows * columns).map(at).collect()
+            };
+            let (a_t, b_t) = (turned(&a, m, k), turned(&b, k, n));
+            for left in [View::rows(&a, m, k), View::rows(&a_t, k, m).transposed()] {
+                for right in [View::rows(&b, k, n), View::rows(&b_t, n, k).transposed()] {
+                    let mut c = vec![f32::NAN; m * n];
+                    product(left, right, ViewMut::rows(&mut c, m, n), Into::Written);
+                    product(left, right, ViewMut::rows(&mut c, m, n), Into::Added);
+                    for (c, e) in c.iter().zip(&expected) {
+                        assert!((f64::from(*c) - 2.0 * e).abs() < 1e-4, "{m} {k} {n}");
+                    }
                 }
             }
         }
