@@ -152,14 +152,15 @@ fn cell(
     })
 }
 
-/// The seconds of each of some steps of ours.
+/// The seconds of each of some steps of ours, taken by a thread of the pool as in
+/// `smoe_train`.
 fn turn(ours: &mut Ours, steps: usize) -> Result<Vec<f64>> {
     let mut timed = || {
         let start = Instant::now();
         ours.step()?;
         Ok(start.elapsed().as_secs_f64())
     };
-    (0..steps).map(|_| timed()).collect()
+    rayon::scope(|_| (0..steps).map(|_| timed()).collect())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -174,19 +174,31 @@ impl Layer {
             up_bias: None,
             down_bias: None,
         };
+        let (saved, workspace) = (&mut self.saved, &mut self.workspace);
         let chosen = match self.decision {
             Decision::Routed => routed,
             Decision::Competition => {
+                self.routed = Some(routed);
                 let competition = Competition::second_version(ACTIVE);
                 let responses = &mut self.responses;
-                device.affinities(experts(), &weights, &competition, x, responses)?;
-                self.routed = Some(routed);
-                device.choose(&competition.winners, Groups::NONE, None, responses)?
+                device.compete(
+                    experts(),
+                    &weights,
+                    &competition,
+                    None,
+                    x,
+                    responses,
+                    saved,
+                    workspace,
+                )?
             }
         };
         let chosen = &*self.chosen.insert(chosen);
         let dispatch = &*self.dispatch.insert(device.dispatch(chosen, None)?);
-        device.experts(experts(), &weights, x, chosen, dispatch, &mut self.saved, y)
+        match self.decision {
+            Decision::Routed => device.experts(experts(), &weights, x, chosen, dispatch, saved, y),
+            Decision::Competition => device.winners(chosen, dispatch, saved, y),
+        }
     }
 
     /// Writes dL/dx from dL/dy; adds to gradients.
@@ -260,7 +272,7 @@ impl Layer {
             x,
             chosen,
             dispatch,
-            &mut self.saved,
+            &self.saved,
             &mut self.workspace,
             dy,
             d_outputs.as_ref(),

@@ -17,7 +17,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match dispatch(arguments) {
+    let done = output::threads(arguments.threads).and_then(|()| {
+        // On a thread of the pool: one outside would sleep and wake at every operation.
+        rayon::scope(|_| dispatch(arguments))
+    });
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -29,7 +33,6 @@ fn main() -> ExitCode {
 
 /// Runs a command; false if a run diverged.
 fn dispatch(arguments: Arguments) -> Result<bool> {
-    output::threads(arguments.threads)?;
     match arguments.command {
         Command::Run(run) => training::run(&run),
         Command::Data(data) => text::prepare(&data),

@@ -650,6 +650,20 @@ impl<T: Real> Device for Cpu<T> {
         Ok(())
     }
 
+    fn winners(
+        &self,
+        assignment: &Assignment<T>,
+        dispatch: &Dispatch,
+        saved: &mut Saved<T>,
+        y: &mut TensorOf<Self>,
+    ) -> Result<()> {
+        y.expect("output of experts", assignment.tokens(), y.columns)?;
+        let pairs = assignment.experts().len();
+        expect("outputs of winners", pairs * y.columns, saved.kept())?;
+        layer::forward_of_winners(y.columns, assignment, dispatch, saved, &mut y.values);
+        Ok(())
+    }
+
     fn weight_gradients(
         &self,
         assignment: &Assignment<T>,
@@ -674,7 +688,7 @@ impl<T: Real> Device for Cpu<T> {
         x: &TensorOf<Self>,
         assignment: &Assignment<T>,
         dispatch: &Dispatch,
-        saved: &mut Saved<T>,
+        saved: &Saved<T>,
         workspace: &mut Workspace<T>,
         dy: &TensorOf<Self>,
         d_outputs: Option<&TensorOf<Self>>,
@@ -724,6 +738,36 @@ impl<T: Real> Device for Cpu<T> {
         let out = &mut affinities.values;
         competition::affinities(shape, &weights, competition.response, &x.values, out);
         Ok(())
+    }
+
+    fn compete(
+        &self,
+        shape: ExpertShape,
+        weights: &Weights<&TensorOf<Self>>,
+        competition: &Competition,
+        scores: Option<&TensorOf<Self>>,
+        x: &TensorOf<Self>,
+        affinities: &mut TensorOf<Self>,
+        saved: &mut Saved<T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<Assignment<T>> {
+        let weights = views(weights);
+        shape.check(&weights)?;
+        expect("width of tokens", shape.width, x.columns)?;
+        affinities.expect("affinities", x.rows, shape.experts)?;
+        if let Some(scores) = scores {
+            same_shape("scores", scores, affinities)?;
+        }
+        competition::compete(
+            shape,
+            &weights,
+            competition,
+            scores.map(|scores| scores.values.as_slice()),
+            &x.values,
+            &mut affinities.values,
+            saved,
+            workspace,
+        )
     }
 
     fn output_gradients(

@@ -377,6 +377,14 @@ pub trait Device {
         saved: &mut Self::Saved,
         y: &mut TensorOf<Self>,
     ) -> Result<()>;
+    /// [`crate::train::moe::layer::forward_of_winners`], after [`Device::compete`].
+    fn winners(
+        &self,
+        assignment: &Self::Assignment,
+        dispatch: &Self::Dispatch,
+        saved: &mut Self::Saved,
+        y: &mut TensorOf<Self>,
+    ) -> Result<()>;
     /// [`crate::train::moe::layer::weight_gradients`]: one row, pairs.
     fn weight_gradients(
         &self,
@@ -394,7 +402,7 @@ pub trait Device {
         x: &TensorOf<Self>,
         assignment: &Self::Assignment,
         dispatch: &Self::Dispatch,
-        saved: &mut Self::Saved,
+        saved: &Self::Saved,
         workspace: &mut Self::Workspace,
         dy: &TensorOf<Self>,
         d_outputs: Option<&TensorOf<Self>>,
@@ -414,6 +422,20 @@ pub trait Device {
         x: &TensorOf<Self>,
         affinities: &mut TensorOf<Self>,
     ) -> Result<()>;
+    /// [`crate::train::moe::competition::compete`]: responses, winners, and in `saved` what
+    /// they computed.
+    #[allow(clippy::too_many_arguments)]
+    fn compete(
+        &self,
+        shape: ExpertShape,
+        weights: &Weights<&TensorOf<Self>>,
+        competition: &Competition,
+        scores: Option<&TensorOf<Self>>,
+        x: &TensorOf<Self>,
+        affinities: &mut TensorOf<Self>,
+        saved: &mut Self::Saved,
+        workspace: &mut Self::Workspace,
+    ) -> Result<Self::Assignment>;
     /// dL/d(outputs of experts) beside dL/dy on a competition step:
     /// [`Competition::add_output_gradients`] and, with its coefficient,
     /// [`crate::train::router::diversity::add`]. `d_affinities`: tokens, experts, of

@@ -499,6 +499,12 @@ impl<D: Device> Device for Profiled<D> {
             saved: &mut Self::Saved,
             y: &mut TensorOf<Self>,
         ) -> ();
+        Experts Forward: fn winners(
+            assignment: &Self::Assignment,
+            dispatch: &Self::Dispatch,
+            saved: &mut Self::Saved,
+            y: &mut TensorOf<Self>,
+        ) -> ();
         Experts Backward: fn weight_gradients(
             assignment: &Self::Assignment,
             dispatch: &Self::Dispatch,
@@ -511,7 +517,7 @@ impl<D: Device> Device for Profiled<D> {
             x: &TensorOf<Self>,
             assignment: &Self::Assignment,
             dispatch: &Self::Dispatch,
-            saved: &mut Self::Saved,
+            saved: &Self::Saved,
             workspace: &mut Self::Workspace,
             dy: &TensorOf<Self>,
             d_outputs: Option<&TensorOf<Self>>,
@@ -525,6 +531,16 @@ impl<D: Device> Device for Profiled<D> {
             x: &TensorOf<Self>,
             affinities: &mut TensorOf<Self>,
         ) -> ();
+        Competition Forward: fn compete(
+            shape: ExpertShape,
+            weights: &Weights<&TensorOf<Self>>,
+            competition: &Competition,
+            scores: Option<&TensorOf<Self>>,
+            x: &TensorOf<Self>,
+            affinities: &mut TensorOf<Self>,
+            saved: &mut Self::Saved,
+            workspace: &mut Self::Workspace,
+        ) -> Self::Assignment;
         Competition Backward: fn output_gradients(
             competition: &Competition,
             d_affinities: &TensorOf<Self>,

@@ -188,7 +188,7 @@ fn pass<D: Device>(
         &input,
         &assignment,
         &dispatch,
-        &mut saved,
+        &saved,
         &mut workspace,
         &dy,
         None,

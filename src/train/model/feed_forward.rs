@@ -25,6 +25,7 @@ use crate::train::moe::Capacity;
 use crate::train::moe::experts::Shape;
 use crate::train::router::balance::Scope;
 use crate::train::router::combine::TopK;
+use crate::train::router::competition::Competition;
 use crate::train::router::selection::Groups;
 
 /// What the backward pass of a feed-forward needs.
@@ -172,7 +173,7 @@ pub(super) fn forward<D: Device>(
     layer: usize,
     m: &TensorOf<D>,
     tape: &mut FeedForwardTape<D>,
-    part: &mut TensorOf<D>,
+    scratch: &mut FeedForwardScratch<D>,
     x: &mut TensorOf<D>,
 ) -> Result<()> {
     let device = context.device;
@@ -185,7 +186,16 @@ pub(super) fn forward<D: Device>(
     )?;
     let parts = &block.feed_forward;
     if let (Some(sparse), Some(tape_of)) = (&parts.sparse, &mut tape.sparse) {
-        route(context, sparse, parameters, layer, &tape.normed, tape_of)?;
+        let workspace = &mut scratch.workspace;
+        route(
+            context,
+            sparse,
+            parameters,
+            layer,
+            &tape.normed,
+            tape_of,
+            workspace,
+        )?;
         let weights = parameters.weights(&sparse.experts);
         let SparseTape {
             routed,
@@ -201,15 +211,18 @@ pub(super) fn forward<D: Device>(
         };
         let chosen = chosen.as_ref().expect("the choice that is followed exists");
         let sorted = dispatch.insert(device.dispatch(chosen, context.capacity())?);
-        device.experts(
-            sparse.shape,
-            &weights,
-            &tape.normed,
-            chosen,
-            sorted,
-            saved,
-            x,
-        )?;
+        match follows {
+            Verdict::Router => device.experts(
+                sparse.shape,
+                &weights,
+                &tape.normed,
+                chosen,
+                sorted,
+                saved,
+                x,
+            )?,
+            Verdict::Experts => device.winners(chosen, sorted, saved, x)?,
+        }
     }
     if let (Some((shape, experts)), Some(tape_of)) = (&parts.constant, &mut tape.constant) {
         let weights = parameters.weights(experts);
@@ -219,7 +232,7 @@ pub(super) fn forward<D: Device>(
             saved,
         } = tape_of;
         let to = match parts.sparse {
-            Some(_) => &mut *part,
+            Some(_) => &mut scratch.part,
             None => &mut *x,
         };
         device.experts(
@@ -232,7 +245,7 @@ pub(super) fn forward<D: Device>(
             to,
         )?;
         if parts.sparse.is_some() {
-            device.add(part, x)?;
+            device.add(&scratch.part, x)?;
         }
     }
     context.dropout(layer, FEED_FORWARD_OUTPUT, x)?;
@@ -254,6 +267,7 @@ fn route<D: Device>(
     layer: usize,
     x: &TensorOf<D>,
     tape: &mut SparseTape<D>,
+    workspace: &mut D::Workspace,
 ) -> Result<()> {
     let (device, method) = (context.device, &context.architecture.method);
     let tokens = x.rows();
@@ -277,23 +291,44 @@ fn route<D: Device>(
             .is_some_and(|table| table.competes(sparse.index, training.step)),
         Phase::Evaluation { .. } => method.judge == Judge::Experts,
     };
-    if decides || context.phase.observes() {
-        let weights = parameters.weights(&sparse.experts);
-        let responses = room(device, &mut tape.responses, tokens, experts)?;
-        device.affinities(sparse.shape, &weights, &competing.rule, x, responses)?;
-        let by = match (competing.choice, &tape.scores) {
-            (Choice::ResponsesAndScores, Some(scores)) => {
-                let mixed = room(device, &mut tape.mixed, tokens, experts)?;
-                device.average(responses, scores, mixed)?;
-                mixed
-            }
-            _ => responses,
-        };
-        let winners = rule(context, competing.rule.winners);
-        tape.winners = Some(device.choose(&winners, Groups::NONE, None, by)?);
+    if !decides && !context.phase.observes() {
+        return Ok(());
     }
+    let weights = parameters.weights(&sparse.experts);
+    let responses = room(device, &mut tape.responses, tokens, experts)?;
+    let mixing = tape.scores.as_ref();
+    let mixing = mixing.filter(|_| competing.choice == Choice::ResponsesAndScores);
+    let rule = Competition {
+        winners: rule(context, competing.rule.winners),
+        ..competing.rule
+    };
     if decides {
         tape.follows = Verdict::Experts;
+        let saved = &mut tape.saved;
+        let winners = device.compete(
+            sparse.shape,
+            &weights,
+            &rule,
+            mixing,
+            x,
+            responses,
+            saved,
+            workspace,
+        )?;
+        tape.winners = Some(winners);
+    } else {
+        device.affinities(sparse.shape, &weights, &rule, x, responses)?;
+    }
+    if let Some(scores) = mixing {
+        let mixed = room(device, &mut tape.mixed, tokens, experts)?;
+        device.average(responses, scores, mixed)?;
+    }
+    if !decides {
+        let by = match mixing {
+            Some(_) => tape.mixed.as_ref().expect("mixed above"),
+            None => responses,
+        };
+        tape.winners = Some(device.choose(&rule.winners, Groups::NONE, None, by)?);
     }
     Ok(())
 }
@@ -422,7 +457,7 @@ pub(super) fn backward<D: Device>(
             &tape.normed,
             &tape_of.assignment,
             &tape_of.dispatch,
-            &mut tape_of.saved,
+            &tape_of.saved,
             &mut scratch.workspace,
             dy,
             None,
@@ -510,7 +545,7 @@ impl<D: Device> SparseBackward<'_, D> {
             self.x,
             chosen,
             dispatch,
-            &mut tape.saved,
+            &tape.saved,
             &mut scratch.workspace,
             dy,
             d_outputs.as_ref(),

@@ -430,15 +430,15 @@ impl<D: Device> Transformer<D> {
         }
         let context = self.context(device, shape, phase);
         let (plan, parameters) = (&self.plan, &self.parameters);
-        let part = &mut tape.feed_forward_scratch.part;
+        let scratch = &mut tape.feed_forward_scratch;
         device.embed(
             parameters.get(plan.embedding),
             &batch.ids,
             &mut tape.streams[0],
         )?;
         if let (Some(id), Some(positions)) = (plan.positions, &tape.positions) {
-            device.embed(parameters.get(id), positions, part)?;
-            device.add(part, &mut tape.streams[0])?;
+            device.embed(parameters.get(id), positions, &mut scratch.part)?;
+            device.add(&scratch.part, &mut tape.streams[0])?;
         }
         context.dropout(0, EMBEDDING, &mut tape.streams[0])?;
         for (layer, block) in plan.blocks.iter().enumerate() {
@@ -455,7 +455,7 @@ impl<D: Device> Transformer<D> {
                 layer,
                 m,
                 feed_forward,
-                part,
+                scratch,
                 next,
             )?;
         }

@@ -9,8 +9,11 @@
 
 use crate::error::{Error, Result};
 use crate::train::moe::Dispatch;
+use crate::train::moe::competition::Memory;
 use crate::train::ops::activation::{Activation, gated_backward, gated_forward};
 use crate::train::ops::matmul::{Into, Product, View, ViewMut, products};
+use crate::train::ops::packed::Packed;
+use crate::train::ops::pool::Pool;
 use crate::train::ops::real::{Real, vectorised};
 use rayon::prelude::*;
 
@@ -131,23 +134,35 @@ impl Shape {
         Ok(())
     }
 
+    /// Width of the gate: of gated experts only.
+    pub(super) fn gate(&self) -> usize {
+        match self.kind {
+            Hidden::Gated => self.hidden,
+            Hidden::Plain(_) => 0,
+        }
+    }
+
     fn matrix(&self, expert: usize) -> std::ops::Range<usize> {
         let size = self.width * self.hidden;
         expert * size..(expert + 1) * size
     }
 }
 
-/// What the backward pass needs, by slot; memory is kept from step to step.
-#[derive(Clone, Debug, Default)]
+/// What the backward pass needs; memory is kept from step to step. h is computed again.
+#[derive(Debug, Default)]
 pub struct Saved<T> {
-    /// x U + a. Shape: slots, hidden.
-    up: Vec<T>,
-    /// x G, empty unless gated. Shape: slots, hidden.
-    gate: Vec<T>,
-    /// h. Shape: slots, hidden.
-    hidden: Vec<T>,
+    /// x U + a. Shape: slots (or pairs), hidden.
+    pub(super) up: Vec<T>,
+    /// x G, empty unless gated. Shape: slots (or pairs), hidden.
+    pub(super) gate: Vec<T>,
     /// E(x), without the weight. Shape: slots, width.
     pub(super) out: Vec<T>,
+    /// After a competition `up` and `gate` are by pair: the pair of every slot.
+    pub(super) pairs: Option<Vec<u32>>,
+    /// Outputs that a competition kept, before slots are known. Shape: pairs, width.
+    pub(super) kept: Vec<T>,
+    /// Of a task of the forward pass: x and h.
+    memory: Pool<[Vec<T>; 2]>,
 }
 
 impl<T: Real> Saved<T> {
@@ -156,15 +171,23 @@ impl<T: Real> Saved<T> {
         &self.out
     }
 
-    fn resize(&mut self, shape: Shape, slots: usize) {
-        let gate = match shape.kind {
-            Hidden::Gated => slots * shape.hidden,
-            Hidden::Plain(_) => 0,
-        };
-        self.up.resize(slots * shape.hidden, T::ZERO);
-        self.gate.resize(gate, T::ZERO);
-        self.hidden.resize(slots * shape.hidden, T::ZERO);
-        self.out.resize(slots * shape.width, T::ZERO);
+    /// Numbers of outputs that a competition kept.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Room for hidden layers of so many slots or pairs.
+    pub(super) fn resize(&mut self, shape: Shape, rows: usize) {
+        self.up.resize(rows * shape.hidden, T::ZERO);
+        self.gate.resize(rows * shape.gate(), T::ZERO);
+    }
+
+    /// A slot's row of `up` and `gate`.
+    fn row(&self, slot: usize) -> usize {
+        match &self.pairs {
+            Some(pairs) => pairs[slot] as usize,
+            None => slot,
+        }
     }
 }
 
@@ -172,78 +195,113 @@ impl<T: Real> Saved<T> {
 pub(super) struct Block<'a, T> {
     pub up: &'a mut [T],
     pub gate: &'a mut [T],
-    /// h; absent where it may replace `up`.
-    pub hidden: Option<&'a mut [T]>,
+    pub hidden: &'a mut [T],
     pub out: &'a mut [T],
 }
 
-/// `rows` inputs through expert `expert`.
-pub(super) fn run_block<T: Real>(
-    shape: Shape,
-    weights: &Weights<&[T]>,
-    expert: usize,
-    x: &[T],
-    block: &mut Block<T>,
-) {
-    let (width, hidden) = (shape.width, shape.hidden);
-    let rows = x.len() / width;
-    let matrix = shape.matrix(expert);
-    let product = |x: &[T], inputs, w: &[T], outputs: usize, y: &mut [T]| {
+/// The matrices of all experts for products with many blocks of tokens.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Matrices<T> {
+    up: Vec<Packed<T>>,
+    gate: Vec<Packed<T>>,
+    down: Vec<Packed<T>>,
+}
+
+impl<T: Real> Matrices<T> {
+    /// Of these weights now.
+    pub(super) fn pack(&mut self, shape: Shape, weights: &Weights<&[T]>) {
+        let (width, hidden) = (shape.width, shape.hidden);
+        let mut all = Vec::new();
+        for (packed, weight, [inputs, outputs]) in [
+            (&mut self.up, Some(weights.up), [width, hidden]),
+            (&mut self.gate, weights.gate, [width, hidden]),
+            (&mut self.down, Some(weights.down), [hidden, width]),
+        ] {
+            let weight = weight.unwrap_or_default();
+            packed.resize_with(weight.len() / (inputs * outputs), Packed::default);
+            let matrices = weight.chunks_exact(inputs * outputs);
+            let views = matrices.map(move |matrix| View::rows(matrix, inputs, outputs));
+            all.extend(packed.iter_mut().zip(views));
+        }
+        all.into_par_iter()
+            .with_max_len(1)
+            .for_each(|(packed, matrix)| packed.pack(matrix));
+    }
+}
+
+/// One expert, its matrices as they are or packed.
+#[derive(Clone, Copy)]
+pub(super) struct Expert<'a, T> {
+    pub shape: Shape,
+    pub number: usize,
+    pub weights: &'a Weights<&'a [T]>,
+    pub packed: Option<&'a Matrices<T>>,
+}
+
+impl<T: Real> Expert<'_, T> {
+    fn product(
+        &self,
+        x: &[T],
+        weight: &[T],
+        packed: impl Fn(&Matrices<T>) -> &[Packed<T>],
+        [inputs, outputs]: [usize; 2],
+        y: &mut [T],
+    ) {
+        let rows = x.len() / inputs;
+        let left = View::rows(x, rows, inputs);
+        let result = ViewMut::rows(y, rows, outputs);
+        if let Some(matrices) = self.packed {
+            return packed(matrices)[self.number].product(left, result);
+        }
         let product = Product {
-            left: View::rows(x, rows, inputs),
-            right: View::rows(w, inputs, outputs),
-            result: ViewMut::rows(y, rows, outputs),
+            left,
+            right: View::rows(&weight[self.shape.matrix(self.number)], inputs, outputs),
+            result,
             into: Into::Written,
         };
         product.run();
-    };
+    }
+}
+
+/// Inputs through an expert.
+pub(super) fn run_block<T: Real>(expert: Expert<T>, x: &[T], block: &mut Block<T>) {
+    let Expert {
+        shape,
+        number,
+        weights,
+        ..
+    } = expert;
+    let (width, hidden) = (shape.width, shape.hidden);
     let Block {
         up,
         gate,
         hidden: h,
         out,
     } = block;
-    product(x, width, &weights.up[matrix.clone()], hidden, up);
+    let inwards = [width, hidden];
+    expert.product(x, weights.up, |m| &m.up, inwards, up);
     if let Some(weight) = weights.gate {
-        product(x, width, &weight[matrix.clone()], hidden, gate);
+        expert.product(x, weight, |m| &m.gate, inwards, gate);
     }
     let bias = weights
         .up_bias
-        .map(|bias| &bias[expert * hidden..][..hidden]);
+        .map(|bias| &bias[number * hidden..][..hidden]);
     let gate_of = |row: usize| gate.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]);
-    vectorised!(|| match h {
-        Some(h) => {
-            let rows = up.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
-            for (row, (up, h)) in rows.enumerate() {
-                add_bias(bias, up);
-                activate(shape.kind, up, gate_of(row), h);
-            }
-        }
-        None => {
-            let mut copy = [T::ZERO; PIECE];
-            for (row, up) in up.chunks_exact_mut(hidden).enumerate() {
-                add_bias(bias, up);
-                for (piece, h) in up.chunks_mut(PIECE).enumerate() {
-                    let up = &mut copy[..h.len()];
-                    up.copy_from_slice(h);
-                    let gate = gate_of(row).get(piece * PIECE..).unwrap_or(&[]);
-                    activate(shape.kind, up, gate, h);
-                }
-            }
+    vectorised!(|| {
+        let rows = up.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
+        for (row, (up, h)) in rows.enumerate() {
+            add_bias(bias, up);
+            activate(shape.kind, up, gate_of(row), h);
         }
     });
-    let h = h.as_deref().unwrap_or(up);
-    product(h, hidden, &weights.down[matrix], width, out);
+    expert.product(h, weights.down, |m| &m.down, [hidden, width], out);
     if let Some(bias) = weights.down_bias {
-        let bias = &bias[expert * width..][..width];
+        let bias = &bias[number * width..][..width];
         vectorised!(|| out
             .chunks_exact_mut(width)
             .for_each(|y| add_bias(Some(bias), y)));
     }
 }
-
-/// Numbers that are activated in place at a time.
-const PIECE: usize = 64;
 
 #[inline(always)]
 fn add_bias<T: Real>(bias: Option<&[T]>, y: &mut [T]) {
@@ -264,7 +322,7 @@ fn activate<T: Real>(kind: Hidden, up: &[T], gate: &[T], h: &mut [T]) {
 }
 
 /// Takes the first `length` elements off a slice.
-fn take<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
+pub(super) fn take<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
     let (head, tail) = std::mem::take(rest).split_at_mut(length);
     *rest = tail;
     head
@@ -303,35 +361,50 @@ pub fn forward<T: Real>(
     saved: &mut Saved<T>,
 ) {
     let (width, hidden) = (shape.width, shape.hidden);
-    saved.resize(shape, dispatch.tokens().len());
-    let gate_width = saved.gate.len() / dispatch.tokens().len().max(1);
+    let slots = dispatch.tokens().len();
+    saved.pairs = None;
+    saved.resize(shape, slots);
+    saved.out.resize(slots * width, T::ZERO);
     let (mut up, mut gate) = (&mut saved.up[..], &mut saved.gate[..]);
-    let (mut activated, mut out) = (&mut saved.hidden[..], &mut saved.out[..]);
+    let mut out = &mut saved.out[..];
     let tasks: Vec<_> = blocks(dispatch)
         .into_iter()
         .map(|(expert, slots)| {
             let rows = slots.len();
-            let block = Block {
-                up: take(&mut up, rows * hidden),
-                gate: take(&mut gate, rows * gate_width),
-                hidden: Some(take(&mut activated, rows * hidden)),
-                out: take(&mut out, rows * width),
-            };
-            (expert, slots, block)
+            let up = take(&mut up, rows * hidden);
+            let gate = take(&mut gate, rows * shape.gate());
+            let out = take(&mut out, rows * width);
+            (expert, slots, up, gate, out)
         })
         .collect();
-    tasks.into_par_iter().with_max_len(1).for_each_init(
-        Vec::new,
-        |rows, (expert, slots, mut block)| {
-            rows.resize(slots.len() * width, T::ZERO);
-            gather(x, width, &dispatch.tokens()[slots], rows);
-            run_block(shape, weights, expert, rows, &mut block);
-        },
-    );
+    let memory = &saved.memory;
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(number, slots, up, gate, out)| {
+            memory.lend(|[rows, h]| {
+                rows.resize(slots.len() * width, T::ZERO);
+                h.resize(slots.len() * hidden, T::ZERO);
+                gather(x, width, &dispatch.tokens()[slots], rows);
+                let expert = Expert {
+                    shape,
+                    number,
+                    weights,
+                    packed: None,
+                };
+                let mut block = Block {
+                    up,
+                    gate,
+                    hidden: h,
+                    out,
+                };
+                run_block(expert, rows, &mut block);
+            });
+        });
 }
 
-/// Memory of the backward pass, kept from step to step.
-#[derive(Clone, Debug, Default)]
+/// Memory of passes, kept from step to step and shared by layers.
+#[derive(Debug, Default)]
 pub struct Workspace<T> {
     /// dL/dE(x), weights included. Shape: slots, width.
     pub(super) d_out: Vec<T>,
@@ -339,10 +412,20 @@ pub struct Workspace<T> {
     x: Vec<T>,
     /// dL/dx of every slot. Shape: slots, width.
     pub(super) dx: Vec<T>,
+    /// h. Shape: slots, hidden.
+    hidden: Vec<T>,
+    /// dL/d(x U + a). Shape: slots, hidden.
+    d_up: Vec<T>,
+    /// dL/d(x G), empty unless gated. Shape: slots, hidden.
+    d_gate: Vec<T>,
+    /// For the passes of a competition.
+    pub(super) matrices: Matrices<T>,
+    /// Of its blocks.
+    pub(super) memory: Pool<Memory<T>>,
 }
 
 /// From `workspace.d_out` computes `workspace.dx` and adds to the gradients of the
-/// weights. `saved` is used up.
+/// weights.
 ///
 /// # Shapes
 /// x: tokens, width. Gradients as the weights.
@@ -351,7 +434,7 @@ pub fn backward<T: Real>(
     weights: &Weights<&[T]>,
     x: &[T],
     dispatch: &Dispatch,
-    saved: &mut Saved<T>,
+    saved: &Saved<T>,
     workspace: &mut Workspace<T>,
     gradients: Weights<&mut [T]>,
 ) {
@@ -359,18 +442,22 @@ pub fn backward<T: Real>(
     let slots = dispatch.tokens().len();
     workspace.x.resize(slots * width, T::ZERO);
     workspace.dx.resize(slots * width, T::ZERO);
-    let gate_width = saved.gate.len() / slots.max(1);
-    let (mut up, mut gate) = (&mut saved.up[..], &mut saved.gate[..]);
+    workspace.hidden.resize(slots * hidden, T::ZERO);
+    workspace.d_up.resize(slots * hidden, T::ZERO);
+    workspace.d_gate.resize(slots * shape.gate(), T::ZERO);
     let (mut rows_x, mut rows_dx) = (&mut workspace.x[..], &mut workspace.dx[..]);
+    let (mut h, mut d_up) = (&mut workspace.hidden[..], &mut workspace.d_up[..]);
+    let mut d_gate = &mut workspace.d_gate[..];
     let tasks: Vec<_> = blocks(dispatch)
         .into_iter()
         .map(|(expert, slots)| {
             let rows = slots.len();
-            let up = take(&mut up, rows * hidden);
-            let gate = take(&mut gate, rows * gate_width);
             let x = take(&mut rows_x, rows * width);
             let dx = take(&mut rows_dx, rows * width);
-            (expert, slots, up, gate, x, dx)
+            let h = take(&mut h, rows * hidden);
+            let d_up = take(&mut d_up, rows * hidden);
+            let d_gate = take(&mut d_gate, rows * shape.gate());
+            (expert, slots, [x, dx, h, d_up, d_gate])
         })
         .collect();
     let d_out = &workspace.d_out[..];
@@ -379,9 +466,8 @@ pub fn backward<T: Real>(
         slots * width,
         "gradient of the experts' outputs"
     );
-    tasks.into_par_iter().with_max_len(1).for_each_init(
-        Vec::new,
-        |d_hidden, (expert, slots, up, gate, rows_x, rows_dx)| {
+    tasks.into_par_iter().with_max_len(1).for_each(
+        |(expert, slots, [rows_x, rows_dx, h, d_up, d_gate])| {
             let rows = slots.len();
             gather(x, width, &dispatch.tokens()[slots.clone()], rows_x);
             let back = |d: &[T], inner, w: &[T], outer, result: &mut [T], into| {
@@ -395,31 +481,42 @@ pub fn backward<T: Real>(
             };
             let matrix = shape.matrix(expert);
             let d_out = &d_out[slots.start * width..slots.end * width];
-            d_hidden.resize(rows * hidden, T::ZERO);
             let down = &weights.down[matrix.clone()];
-            back(d_out, width, down, hidden, d_hidden, Into::Written);
-            match shape.kind {
-                Hidden::Plain(activation) => {
-                    vectorised!(|| activation.backward(up, d_hidden));
-                    up.copy_from_slice(d_hidden);
-                }
-                Hidden::Gated => vectorised!(|| gated_backward(gate, up, d_hidden)),
+            back(d_out, width, down, hidden, d_up, Into::Written);
+            for (i, slot) in slots.enumerate() {
+                let from = saved.row(slot);
+                let up = &saved.up[from * hidden..][..hidden];
+                let at = i * hidden..(i + 1) * hidden;
+                let (h, d_up) = (&mut h[at.clone()], &mut d_up[at.clone()]);
+                vectorised!(|| match shape.kind {
+                    Hidden::Plain(activation) => {
+                        activation.forward(up, h);
+                        activation.backward(up, d_up);
+                    }
+                    Hidden::Gated => {
+                        let d_gate = &mut d_gate[at];
+                        d_gate.copy_from_slice(&saved.gate[from * hidden..][..hidden]);
+                        h.copy_from_slice(up);
+                        gated_backward(d_gate, h, d_up);
+                        d_up.copy_from_slice(h);
+                        gated_forward(&saved.gate[from * hidden..][..hidden], up, h);
+                    }
+                });
             }
             let w = &weights.up[matrix.clone()];
-            back(up, hidden, w, width, rows_dx, Into::Written);
+            back(d_up, hidden, w, width, rows_dx, Into::Written);
             if let Some(w) = weights.gate {
-                back(gate, hidden, &w[matrix], width, rows_dx, Into::Added);
+                back(d_gate, hidden, &w[matrix], width, rows_dx, Into::Added);
             }
         },
     );
-    add_weight_gradients(shape, dispatch, saved, workspace, gradients);
+    add_weight_gradients(shape, dispatch, workspace, gradients);
 }
 
 /// dV += h^T dE, dU += x^T dup, dG += x^T dgate, and the biases, expert by expert.
 fn add_weight_gradients<T: Real>(
     shape: Shape,
     dispatch: &Dispatch,
-    saved: &Saved<T>,
     workspace: &Workspace<T>,
     gradients: Weights<&mut [T]>,
 ) {
@@ -428,7 +525,7 @@ fn add_weight_gradients<T: Real>(
     push_group(
         &mut all,
         dispatch,
-        (&saved.hidden, hidden),
+        (&workspace.hidden, hidden),
         (&workspace.d_out, width),
         gradients.down,
     );
@@ -436,7 +533,7 @@ fn add_weight_gradients<T: Real>(
         &mut all,
         dispatch,
         (&workspace.x, width),
-        (&saved.up, hidden),
+        (&workspace.d_up, hidden),
         gradients.up,
     );
     if let Some(gate) = gradients.gate {
@@ -444,13 +541,13 @@ fn add_weight_gradients<T: Real>(
             &mut all,
             dispatch,
             (&workspace.x, width),
-            (&saved.gate, hidden),
+            (&workspace.d_gate, hidden),
             gate,
         );
     }
     products(all);
     if let Some(bias) = gradients.up_bias {
-        add_bias_gradients(dispatch, &saved.up, hidden, bias);
+        add_bias_gradients(dispatch, &workspace.d_up, hidden, bias);
     }
     if let Some(bias) = gradients.down_bias {
         add_bias_gradients(dispatch, &workspace.d_out, width, bias);

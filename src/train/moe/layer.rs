@@ -24,7 +24,39 @@ pub fn forward<T: Real>(
     y: &mut [T],
 ) {
     experts::forward(shape, weights, x, dispatch, saved);
-    let width = shape.width;
+    add_outputs(shape.width, assignment, dispatch, saved, y);
+}
+
+/// [`forward`] of the winners of a competition that kept what they computed
+/// ([`crate::train::moe::competition::compete`]).
+///
+/// # Shapes
+/// y: tokens, width.
+pub fn forward_of_winners<T: Real>(
+    width: usize,
+    assignment: &Assignment<T>,
+    dispatch: &Dispatch,
+    saved: &mut Saved<T>,
+    y: &mut [T],
+) {
+    let pairs = dispatch.pairs();
+    saved.out.resize(pairs.len() * width, T::ZERO);
+    let kept = &saved.kept;
+    rows::for_each(&mut saved.out, width, |slot, out| {
+        out.copy_from_slice(&kept[pairs[slot] as usize * width..][..width]);
+    });
+    saved.pairs = Some(pairs.to_vec());
+    add_outputs(width, assignment, dispatch, saved, y);
+}
+
+/// y_t = sum over pairs (t, e) of w_te E_e(x_t)
+fn add_outputs<T: Real>(
+    width: usize,
+    assignment: &Assignment<T>,
+    dispatch: &Dispatch,
+    saved: &Saved<T>,
+    y: &mut [T],
+) {
     rows::for_each(y, width, |token, y| {
         y.fill(T::ZERO);
         for pair in assignment.pairs_of(token) {
@@ -81,8 +113,7 @@ pub fn weight_gradients<T: Real>(
 }
 
 /// Writes dL/dx (of the experts' inputs; the router's part comes on top) and adds
-/// the gradients of the experts' weights. `saved` is used up: take
-/// [`weight_gradients`] before.
+/// the gradients of the experts' weights.
 ///
 /// # Shapes
 /// x, dx: tokens, width.
@@ -93,7 +124,7 @@ pub fn backward<T: Real>(
     x: &[T],
     assignment: &Assignment<T>,
     dispatch: &Dispatch,
-    saved: &mut Saved<T>,
+    saved: &Saved<T>,
     workspace: &mut Workspace<T>,
     upstream: Upstream<T>,
     dx: &mut [T],

@@ -57,7 +57,7 @@ pub fn backward<T: Real>(
             weights,
             x,
             &dispatch,
-            &mut saved,
+            &saved,
             &mut workspace,
             gradients.each_mut().map(|g| &mut **g),
         );

@@ -1,16 +1,26 @@
 //! Matrix products, one or many at a time.
 //!
 //! C = A B or C += A B on strided views. A product is cut into tiles of C whose
-//! size depends on nothing but the shapes; every tile is one call of the `gemm`
-//! crate on one thread, so neither the number of threads nor the other products of
-//! a group change a bit.
+//! size depends on nothing but the shapes; every tile is one product on one thread
+//! (of [`crate::train::ops::kernel`] where it serves, of the `gemm` crate elsewhere),
+//! so neither the number of threads nor the other products of a group change a bit.
 
+use crate::train::ops::kernel::{self, STRIP};
 use crate::train::ops::meter;
 use crate::train::ops::real::Real;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Rows and columns of a tile of the result.
 const TILE: [usize; 2] = [128, 256];
+/// Fewer rows are not worth the copy of a strip; nor are columns of less than half of one.
+const FEW: usize = 8;
+/// Rows of a strip: it fills the first cache.
+const DEPTH: usize = 256;
+
+/// A strip on the stack.
+#[repr(align(64))]
+struct Strip(MaybeUninit<[f32; DEPTH * STRIP]>);
 
 /// A matrix to read: element (i, j) lies at `i * strides[0] + j * strides[1]`.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +50,19 @@ impl<'a, T> View<'a, T> {
         }
     }
 
+    pub(super) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    pub(super) fn strides(&self) -> [usize; 2] {
+        self.strides
+    }
+
+    /// Where the column `first` starts.
+    pub(super) fn columns_from(&self, first: usize) -> *const T {
+        self.values.as_ptr().wrapping_add(first * self.strides[1])
+    }
+
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
         View {
@@ -47,6 +70,13 @@ impl<'a, T> View<'a, T> {
             shape: [self.shape[1], self.shape[0]],
             strides: [self.strides[1], self.strides[0]],
         }
+    }
+}
+
+impl<T: Real> View<'_, T> {
+    /// Element (i, j).
+    pub(super) fn at(&self, i: usize, j: usize) -> T {
+        self.values[i * self.strides[0] + j * self.strides[1]]
     }
 }
 
@@ -78,6 +108,21 @@ impl<'a, T> ViewMut<'a, T> {
             shape,
             strides,
         }
+    }
+}
+
+impl<T> ViewMut<'_, T> {
+    pub(super) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// Between the starts of two rows.
+    pub(super) fn stride(&self) -> usize {
+        self.strides[0]
+    }
+
+    pub(super) fn start(self) -> *mut T {
+        self.values.as_mut_ptr()
     }
 }
 
@@ -178,6 +223,9 @@ impl<T: Real> Tiles<T> {
                 return;
             }
             meter::product(2 * rows * columns * self.depth, || {
+                if kernel::serves::<T>() && rows >= FEW && 2 * columns >= STRIP {
+                    return self.by_strips(from, [rows, columns]);
+                }
                 gemm::gemm(
                     rows,
                     columns,
@@ -200,6 +248,37 @@ impl<T: Real> Tiles<T> {
                     gemm::Parallelism::None,
                 );
             });
+        }
+    }
+
+    /// The same, where the kernel serves.
+    unsafe fn by_strips(&self, from: [usize; 2], [rows, columns]: [usize; 2]) {
+        let mut strip = Strip(MaybeUninit::uninit());
+        let strip = strip.0.as_mut_ptr().cast::<f32>();
+        let (left, right) = (self.left.cast::<f32>(), self.right.cast::<f32>());
+        let result = self.result.cast::<f32>();
+        let [left_row, left_depth] = self.left_strides;
+        let [right_depth, right_column] = self.right_strides;
+        for k in (0..self.depth).step_by(DEPTH) {
+            let depth = DEPTH.min(self.depth - k);
+            for column in (from[1]..from[1] + columns).step_by(STRIP) {
+                let width = STRIP.min(from[1] + columns - column);
+                // SAFETY: as in `run`, for a part of its tile.
+                unsafe {
+                    let right = right.add(k * right_depth + column * right_column);
+                    kernel::pack(depth, width, right, self.right_strides, strip);
+                    let rows = kernel::Rows {
+                        left: left.add(from[0] * left_row + k * left_depth),
+                        strides: self.left_strides,
+                        result: result.add(from[0] * self.result_strides[0] + column),
+                        stride: self.result_strides[0],
+                        count: rows,
+                        depth,
+                        added: self.into == Into::Added || k > 0,
+                    };
+                    kernel::multiply(rows, strip, width);
+                }
+            }
         }
     }
 }
@@ -236,7 +315,7 @@ pub fn product<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::ops::check::{normals, threads};
+    use crate::train::ops::check::{narrow_normals, normals, threads};
 
     fn slow(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
         let mut c = vec![0.0; m * n];
@@ -275,6 +354,37 @@ mod tests {
                 product(left, right, ViewMut::rows(&mut c, m, n), Into::Added);
                 for (c, e) in c.iter().zip(&expected) {
                     assert!((c - 2.0 * e).abs() < 1e-12 * (1.0 + e.abs()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn single_precision_products_of_every_orientation_equal_double_precision_ones() {
+        // Also sizes of the kernel: strips and tiles cut short, depths of several strips.
+        for (m, k, n) in [
+            (8, 3, 16),
+            (29, 40, 33),
+            (130, 600, 300),
+            (40, 16, 32),
+            (7, 9, 64),
+        ] {
+            let (a, b) = (narrow_normals(1, m * k), narrow_normals(2, k * n));
+            let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|x| f64::from(*x)).collect() };
+            let expected = slow(&wide(&a), &wide(&b), m, k, n);
+            let turned = |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                let at = |i: usize| x[(i % rows) * columns + i / rows];
+                (0..rows * columns).map(at).collect()
+            };
+            let (a_t, b_t) = (turned(&a, m, k), turned(&b, k, n));
+            for left in [View::rows(&a, m, k), View::rows(&a_t, k, m).transposed()] {
+                for right in [View::rows(&b, k, n), View::rows(&b_t, n, k).transposed()] {
+                    let mut c = vec![f32::NAN; m * n];
+                    product(left, right, ViewMut::rows(&mut c, m, n), Into::Written);
+                    product(left, right, ViewMut::rows(&mut c, m, n), Into::Added);
+                    for (c, e) in c.iter().zip(&expected) {
+                        assert!((f64::from(*c) - 2.0 * e).abs() < 1e-4, "{m} {k} {n}");
+                    }
                 }
             }
         }

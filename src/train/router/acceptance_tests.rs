@@ -248,7 +248,7 @@ fn run<T: Real>(method: &Method, p: &Parameters<T>, c: &[T]) -> (Vec<T>, Paramet
         x,
         &chosen,
         &dispatch,
-        &mut saved,
+        &saved,
         &mut workspace,
         &dy,
         d_outputs.as_ref(),

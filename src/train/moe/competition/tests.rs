@@ -1,9 +1,8 @@
 use super::*;
-use crate::train::moe::experts::{Saved, Workspace};
-use crate::train::moe::{Assignment, Dispatch, layer};
+use crate::train::moe::experts::Hidden;
+use crate::train::moe::{Capacity, Dispatch, Drop, layer};
 use crate::train::ops::activation::Activation;
 use crate::train::ops::check::{assert_gradient, distance, inner, normals, threads};
-use crate::train::router::competition::Competition;
 use crate::train::router::diversity::{self, Pairs};
 
 const TOKENS: usize = 7;
@@ -42,12 +41,21 @@ struct Step {
 fn step(competition: Competition, weights: &Weights<Vec<f64>>, x: &[f64], c: &[f64]) -> Step {
     let (shape, view) = (shape(), weights.view());
     let mut a = vec![f64::NAN; x.len() / WIDTH * EXPERTS];
-    affinities(shape, &view, competition.response, x, &mut a);
-    let assignment = competition.winners.forward(&a, EXPERTS).unwrap();
-    let dispatch = Dispatch::new(&assignment, None);
     let (mut saved, mut workspace) = (Saved::default(), Workspace::default());
+    let assignment = compete(
+        shape,
+        &view,
+        &competition,
+        None,
+        x,
+        &mut a,
+        &mut saved,
+        &mut workspace,
+    )
+    .unwrap();
+    let dispatch = Dispatch::new(&assignment, None);
     let mut y = vec![0.0; x.len()];
-    layer::forward(shape, &view, x, &assignment, &dispatch, &mut saved, &mut y);
+    layer::forward_of_winners(WIDTH, &assignment, &dispatch, &mut saved, &mut y);
     let d_weights = layer::weight_gradients(WIDTH, &assignment, &dispatch, &saved, c);
     let outputs = saved.outputs();
     let mut d_outputs = vec![0.0; outputs.len()];
@@ -87,7 +95,7 @@ fn step(competition: Competition, weights: &Weights<Vec<f64>>, x: &[f64], c: &[f
         x,
         &assignment,
         &dispatch,
-        &mut saved,
+        &saved,
         &mut workspace,
         layer::Upstream {
             dy: c,
@@ -155,7 +163,7 @@ fn losers_receive_exactly_no_gradient() {
 #[test]
 fn streamed_responses_equal_those_of_outputs_that_were_kept() {
     let (shape, w) = (shape(), weights());
-    let tokens = 2 * BLOCK + 5;
+    let tokens = 2 * super::TOKENS + 5;
     let x = normals(7, tokens * WIDTH);
     for competition in versions() {
         let mut streamed = vec![f64::NAN; tokens * EXPERTS];
@@ -232,4 +240,88 @@ fn responses_do_not_depend_on_the_number_of_threads() {
     let x = &x[..TOKENS * WIDTH];
     let affinities = || step(Competition::second_version(2), &w, x, &c).affinities;
     assert_eq!(threads(1, affinities), threads(3, affinities));
+}
+
+#[test]
+fn what_winners_keep_is_what_they_would_compute_again() {
+    let tokens = 2 * super::TOKENS + 5;
+    let (x, c) = (normals(7, tokens * WIDTH), normals(8, tokens * WIDTH));
+    let scores = normals(9, tokens * EXPERTS);
+    let gated = Weights {
+        gate: Some(normals(10, EXPERTS * WIDTH * 6)),
+        ..weights()
+    };
+    let full = Capacity {
+        limit: tokens / EXPERTS,
+        drop: Drop::Lightest,
+    };
+    for (kind, w) in [
+        (Hidden::Plain(Activation::Silu), weights()),
+        (Hidden::Gated, gated),
+    ] {
+        let (shape, view) = (Shape { kind, ..shape() }, w.view());
+        let rest = |dispatch: &Dispatch, saved: &Saved<f64>, won: &Assignment<f64>| {
+            let (mut workspace, mut dx) = (Workspace::default(), vec![0.0; x.len()]);
+            let mut gradients = w.clone().map(|w| vec![0.0; w.len()]);
+            let upstream = layer::Upstream {
+                dy: &c,
+                d_outputs: None,
+            };
+            layer::backward(
+                shape,
+                &view,
+                &x,
+                won,
+                dispatch,
+                saved,
+                &mut workspace,
+                upstream,
+                &mut dx,
+                gradients.view_mut(),
+            );
+            let d_weights = layer::weight_gradients(WIDTH, won, dispatch, saved, &c);
+            (d_weights, dx, gradients)
+        };
+        let (mut saved, mut workspace) = (Saved::default(), Workspace::default());
+        for competition in versions() {
+            for (scores, capacity) in [(None, None), (Some(&scores[..]), Some(full))] {
+                let mut a = vec![f64::NAN; tokens * EXPERTS];
+                let won = compete(
+                    shape,
+                    &view,
+                    &competition,
+                    scores,
+                    &x,
+                    &mut a,
+                    &mut saved,
+                    &mut workspace,
+                )
+                .unwrap();
+                let by: Vec<f64> = match scores {
+                    Some(z) => a.iter().zip(z).map(|(a, z)| 0.5 * (a + z)).collect(),
+                    None => a,
+                };
+                assert_eq!(won, competition.winners.forward(&by, EXPERTS).unwrap());
+                let dispatch = Dispatch::new(&won, capacity);
+                assert_eq!(dispatch.dropped() > 0, capacity.is_some());
+                let mut y = vec![f64::NAN; x.len()];
+                layer::forward_of_winners(WIDTH, &won, &dispatch, &mut saved, &mut y);
+                let kept = rest(&dispatch, &saved, &won);
+                let mut again = vec![f64::NAN; x.len()];
+                // The same memory: a routed step may follow a competition.
+                layer::forward(shape, &view, &x, &won, &dispatch, &mut saved, &mut again);
+                let computed = rest(&dispatch, &saved, &won);
+                let pairs: [(&[f64], &[f64]); 5] = [
+                    (&y, &again),
+                    (&kept.0, &computed.0),
+                    (&kept.1, &computed.1),
+                    (&kept.2.up, &computed.2.up),
+                    (&kept.2.down, &computed.2.down),
+                ];
+                for (kept, computed) in pairs {
+                    assert!(distance(kept, computed) < 1e-11);
+                }
+            }
+        }
+    }
 }
