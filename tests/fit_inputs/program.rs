@@ -80,7 +80,7 @@ fn run(index: usize, case: &Case, path: &Path, about: &str) -> Output {
     program.arg(option("response", &case.response));
     program.arg(option("expert", &case.expert));
     program.arg(option("gate", &case.gate));
-    if matches!(case.gate.trim(), "" | "1") && index % 2 == 0 {
+    if matches!(case.gate.trim(), "" | "1") && index.is_multiple_of(2) {
         program.args(["--gate-kind", "competition"]);
     }
     match index % 5 {
