@@ -27,7 +27,7 @@ use super::outcome::{Effort, Outcome, Stop};
 use crate::backend::{Backend, EmStatistics};
 use crate::model::{Data, GateKind, Layout, Parameters, VarianceStructure};
 use crate::num::dense::solve_ridged;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 /// How far an iteration goes, and when to stop.
@@ -280,19 +280,22 @@ impl Climb<'_> {
         matrix: &Array2<f64>,
         score: &Array1<f64>,
     ) -> Option<Array1<f64>> {
-        let free: Vec<usize> = (0..score.len())
-            .filter(|j| !self.bounds.is_pinned(first + j))
-            .collect();
-        if free.len() == score.len() {
+        let pinned = |j: usize| self.bounds.is_pinned(first + j);
+        if !(0..score.len()).any(pinned) {
             return solve_ridged(matrix, score);
         }
-        let mut step = Array1::zeros(score.len());
-        if !free.is_empty() {
-            let inner = matrix.select(Axis(0), &free).select(Axis(1), &free);
-            let solved = solve_ridged(&inner, &score.select(Axis(0), &free))?;
-            free.iter().zip(&solved).for_each(|(&j, s)| step[j] = *s);
-        }
-        Some(step)
+        // Pinned coordinates are cut out of the system.
+        let largest = matrix.diag().iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let own = if largest > 0.0 { largest } else { 1.0 };
+        let held = Array2::from_shape_fn(matrix.dim(), |(i, j)| {
+            match (pinned(i) || pinned(j), i == j) {
+                (false, _) => matrix[[i, j]],
+                (true, true) => own,
+                (true, false) => 0.0,
+            }
+        });
+        let free = |(j, s): (usize, &f64)| if pinned(j) { 0.0 } else { *s };
+        solve_ridged(&held, &score.iter().enumerate().map(free).collect())
     }
 
     /// Moves to `target`, or as far towards it as the likelihood allows.

@@ -189,6 +189,22 @@ __device__ __forceinline__ double rounding(const Fit& f) {
 
 // ---------------------------------------------------------------- expectation
 
+// Cuts coordinates without freedom out of the system M x = v of those from `first` on:
+// their x is 0 and the others' is that of the system without them. Twin of
+// `solve_unpinned` of fit/em.rs.
+__device__ void hold_pinned(const Ascent& a, int first, double* matrix, double* v, int n) {
+  double largest = 0;
+  for (int k = 0; k < n; ++k) largest = fmax(largest, fabs(matrix[k * n + k]));
+  __syncthreads();
+  for (int k = threadIdx.x; k < n * n; k += blockDim.x) {
+    const int i = k / n, j = k % n;
+    const bool held = a.low[first + i] == a.high[first + i] || a.low[first + j] == a.high[first + j];
+    if (held) matrix[k] = i != j ? 0 : largest > 0 ? largest : 1;
+    if (held && i == j) v[i] = 0;
+  }
+  __syncthreads();
+}
+
 __device__ bool propose_experts(const Ascent& a, Fit& f) {
   const Decoding& d = a.expectation;
   const double* totals = f.expectation;
@@ -203,6 +219,7 @@ __device__ bool propose_experts(const Ascent& a, Fit& f) {
     decode(d, totals, first + 2, m, f.solved);
     decode(d, totals, first + 2 + m, m, moment);
     decode(d, totals, first + 2 + 2 * m, m * m, f.matrix);
+    hold_pinned(a, offset, f.matrix, f.solved, m);
     if (!solve_ridged(f.matrix, f.basis, f.solved, m)) return false;
     for (int k = threadIdx.x; k < m; k += blockDim.x) {
       const int j = offset + k;
@@ -230,6 +247,7 @@ __device__ void propose_gate(const Ascent& a, Fit& f) {
   const int g = a.gates, first = a.size - g, score = a.expert_offsets[a.experts];
   decode(a.expectation, f.expectation, score, g, f.solved);
   decode(a.expectation, f.expectation, score + g, g * g, f.matrix);
+  hold_pinned(a, first, f.matrix, f.solved, g);
   // Without information (all experts but one extinct) the gate rests.
   if (!solve_ridged(f.matrix, f.basis, f.solved, g)) return;
   for (int k = threadIdx.x; k < g; k += blockDim.x) f.trial[first + k] += f.solved[k];
