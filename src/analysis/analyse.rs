@@ -38,8 +38,8 @@ pub struct Request {
 /// `step` is told what begins.
 ///
 /// # Errors
-/// As [`Design::new`], [`search`] (for the smallest number of experts; larger ones that
-/// the rows cannot fix are left out with a warning) and [`uncertainty`].
+/// As [`Design::new`], [`search()`] (for the smallest number of experts; larger ones that
+/// the rows cannot fix are left out with a warning) and [`uncertainty()`].
 pub fn analyse(
     backend: &dyn Backend,
     table: &Table,

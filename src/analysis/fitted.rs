@@ -28,7 +28,7 @@ pub struct Optimum {
     /// In raw units of y.
     pub log_likelihood: f64,
     /// How many starts ended here, by kind of start, in the order of
-    /// [`super::Specification::start_kinds`].
+    /// [`Fitted::start_kinds`].
     pub hits: Vec<usize>,
     /// Why the fit stopped.
     pub stop: Stop,

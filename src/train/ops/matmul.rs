@@ -2,7 +2,7 @@
 //!
 //! C = A B or C += A B on strided views. A product is cut into tiles of C whose
 //! size depends on nothing but the shapes; every tile is one product on one thread
-//! (of [`crate::train::ops::kernel`] where it serves, of the `gemm` crate elsewhere),
+//! (of `kernel` where it serves, of the `gemm` crate elsewhere),
 //! so neither the number of threads nor the other products of a group change a bit.
 
 use crate::train::ops::kernel::{self, STRIP};

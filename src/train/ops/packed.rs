@@ -1,7 +1,7 @@
 //! The right matrix of many products, copied once.
 //!
 //! C = A B for many A, such as the tokens of several blocks: B lies in strips as
-//! [`crate::train::ops::kernel`] reads them, or in rows where it does not serve. Bits of a
+//! `kernel` reads them, or in rows where it does not serve. Bits of a
 //! row of C depend on that row of A and on B alone.
 
 use crate::train::ops::kernel::{self, STRIP};
