@@ -123,7 +123,7 @@ pub fn predictions(
     let mut warnings = new.warnings.clone();
     let standardised = design.standardised_response_of(table, &new)?;
     let complete: Option<Vec<f64>> = standardised.as_ref().and_then(|all| {
-        let raw = |z: &Option<f64>| z.map(|z| design.response.mean + design.response.deviation * z);
+        let raw = |z: &Option<f64>| z.map(|z| design.response.raw(z));
         all.iter().map(raw).collect()
     });
     if standardised.is_some() && complete.is_none() {
@@ -145,7 +145,7 @@ pub fn predictions(
 
 /// The model with the least criterion, or the first whose best optimum counts.
 fn choice(analysis: &Analysis, criterion: Criterion) -> usize {
-    let counts = |model: &FittedModel| model.best().is_some_and(|o| o.spurious.is_none());
-    let fallback = || analysis.models.iter().position(counts).unwrap_or(0);
-    analysis.least(criterion).unwrap_or_else(fallback)
+    let first = || analysis.models.iter().position(FittedModel::counts);
+    let chosen = analysis.least(criterion).or_else(first);
+    chosen.unwrap_or(0)
 }

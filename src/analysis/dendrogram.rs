@@ -141,7 +141,7 @@ pub(super) fn merge_all(
         let level = Level {
             parameters: mixture,
             nodes: atoms.iter().map(|a| a.node).collect(),
-            log_likelihood: standardised - n * design.response.deviation.ln(),
+            log_likelihood: design.raw_log_likelihood(standardised),
             criterion: None,
         };
         (level, standardised)

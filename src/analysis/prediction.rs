@@ -90,13 +90,12 @@ pub fn predict(
 /// The prediction of one law; `response` in raw units.
 fn at(design: &Design, law: &Conditional, response: Option<f64>, levels: &[f64]) -> Prediction {
     let scale = &design.response;
-    let raw = |y: f64| scale.mean + scale.deviation * y;
     let weights: Vec<f64> = law.log_weights.iter().map(|w| w.exp()).collect();
-    let average = |of: &dyn Fn(usize) -> f64| law.active().map(|i| weights[i] * of(i)).sum::<f64>();
-    let mean = average(&|i| law.means[i]);
-    let variance = average(&|i| law.variances[i] + (law.means[i] - mean).powi(2));
+    let mean = law.mean();
+    let spread = |i: usize| law.variances[i] + (law.means[i] - mean).powi(2);
+    let variance: f64 = law.active().map(|i| weights[i] * spread(i)).sum();
     let observed = response.map(|y| {
-        let standardised = (y - scale.mean) / scale.deviation;
+        let standardised = scale.standardised(y);
         let mut responsibilities = vec![0.0; weights.len()];
         responsibilities_at(law, standardised, &mut responsibilities);
         Observed {
@@ -106,9 +105,9 @@ fn at(design: &Design, law: &Conditional, response: Option<f64>, levels: &[f64])
     });
     let quantiles = levels
         .iter()
-        .map(|&level| raw(mixture_quantile(law, level)));
+        .map(|&level| scale.raw(mixture_quantile(law, level)));
     Prediction {
-        mean: raw(mean),
+        mean: scale.raw(mean),
         deviation: scale.deviation * variance.sqrt(),
         quantiles: quantiles.collect(),
         weights,

@@ -44,6 +44,14 @@ impl Conditional {
             - 0.5 * (LOG_TWO_PI + self.variances[i].ln() + residual * residual / self.variances[i])
     }
 
+    /// E(y | x) = sum_i w_i m_i
+    pub fn mean(&self) -> f64 {
+        let terms = self.active();
+        terms
+            .map(|i| self.log_weights[i].exp() * self.means[i])
+            .sum()
+    }
+
     /// Indices of the experts with positive weight.
     pub fn active(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.means.len()).filter(|&i| self.log_weights[i] > f64::NEG_INFINITY)

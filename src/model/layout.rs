@@ -26,12 +26,17 @@ pub enum Coordinate {
 }
 
 impl Coordinate {
-    /// True for those of a router and for biases.
-    pub fn is_of_gate(&self) -> bool {
+    /// True for those of a router.
+    pub fn is_of_router(&self) -> bool {
         matches!(
             self,
-            Coordinate::GateSlope(..) | Coordinate::GateIntercept(_) | Coordinate::Bias(_)
+            Coordinate::GateSlope(..) | Coordinate::GateIntercept(_)
         )
+    }
+
+    /// True for those of a router and for biases.
+    pub fn is_of_gate(&self) -> bool {
+        self.is_of_router() || matches!(self, Coordinate::Bias(_))
     }
 }
 

@@ -92,6 +92,12 @@ impl Design {
 }
 
 impl Design {
+    /// The log-likelihood of the responses in raw units from that of the standardised
+    /// ones: l - n log deviation.
+    pub fn raw_log_likelihood(&self, standardised: f64) -> f64 {
+        standardised - self.data.sample_size() * self.response.deviation.ln()
+    }
+
     /// The rows of `table` without missing values in the response and the columns of
     /// the formulas, standardised.
     ///
@@ -240,6 +246,11 @@ impl Scaled {
     pub fn standardised(&self, value: f64) -> f64 {
         // Halves, so that the difference of huge numbers does not overflow.
         (0.5 * value - 0.5 * self.mean) / self.deviation * 2.0
+    }
+
+    /// mean + deviation * standardised
+    pub fn raw(&self, standardised: f64) -> f64 {
+        self.mean + self.deviation * standardised
     }
 }
 

@@ -108,11 +108,10 @@ impl Analysis {
     /// Index of the model with the least value of a criterion, among those whose best
     /// optimum counts, if any does.
     pub fn least(&self, criterion: Criterion) -> Option<usize> {
-        let counts = |model: &FittedModel| model.best().is_some_and(|o| o.spurious.is_none());
-        let any = self.models.iter().any(counts);
+        let any = self.models.iter().any(FittedModel::counts);
         let admitted = self.models.iter().enumerate();
         admitted
-            .filter(|(_, model)| !any || counts(model))
+            .filter(|(_, model)| !any || model.counts())
             .filter_map(|(k, model)| Some((k, self.criterion(model, criterion)?)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(k, _)| k)
@@ -127,9 +126,7 @@ impl Analysis {
         let response = &self.design.response;
         let mean = |row: usize| {
             let law = best.parameters.conditional(&self.design.data.row(row).0);
-            let terms = law.log_weights.iter().zip(&law.means);
-            let mean: f64 = terms.map(|(w, m)| w.exp() * m).sum();
-            response.mean + response.deviation * mean
+            response.raw(law.mean())
         };
         (0..self.rows()).map(mean).collect()
     }
@@ -141,6 +138,12 @@ impl Analysis {
 }
 
 impl FittedModel {
+    /// True if the best optimum is there and not spurious.
+    pub fn counts(&self) -> bool {
+        self.best()
+            .is_some_and(|optimum| optimum.spurious.is_none())
+    }
+
     /// The best optimum, if there is one.
     pub fn best(&self) -> Option<&Optimum> {
         self.fitted.best()

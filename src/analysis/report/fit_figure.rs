@@ -2,7 +2,7 @@
 
 use super::contents::Analysis;
 use super::slice::Slice;
-use crate::analysis::{Design, Optimum};
+use crate::analysis::{Design, Optimum, Scaled, responsibilities_at};
 use crate::model::Conditional;
 use crate::plot::number::{counted, thousands};
 use crate::plot::{
@@ -37,8 +37,7 @@ pub(super) fn figure(analysis: &Analysis) -> Option<Figure> {
     let curves = Curves {
         slice,
         laws: &laws,
-        mean: analysis.design.response.mean,
-        deviation: analysis.design.response.deviation,
+        response: &analysis.design.response,
     };
     let experts = best.parameters.experts.len();
     let fit = fit(analysis, slice, best, &curves);
@@ -99,8 +98,7 @@ pub(super) fn every(rows: usize) -> usize {
 struct Curves<'a> {
     slice: &'a Slice,
     laws: &'a [Conditional],
-    mean: f64,
-    deviation: f64,
+    response: &'a Scaled,
 }
 
 impl Curves<'_> {
@@ -113,19 +111,18 @@ impl Curves<'_> {
     }
 
     fn expert(&self, law: &Conditional, expert: usize) -> f64 {
-        self.mean + self.deviation * law.means[expert]
+        self.response.raw(law.means[expert])
     }
 
     fn mixture(&self, law: &Conditional) -> f64 {
-        let terms = law.log_weights.iter().zip(&law.means);
-        self.mean + self.deviation * terms.map(|(w, m)| w.exp() * m).sum::<f64>()
+        self.response.raw(law.mean())
     }
 
     fn band(&self, expert: usize) -> Vec<Interval> {
         let pairs = self.slice.values.iter().zip(self.laws);
         pairs
             .map(|(&x, law)| {
-                let half = HALF_WIDTH * self.deviation * law.variances[expert].sqrt();
+                let half = HALF_WIDTH * self.response.deviation * law.variances[expert].sqrt();
                 let centre = match is_present(law, expert) {
                     true => self.expert(law, expert),
                     false => f64::NAN,
@@ -250,16 +247,16 @@ fn marked(design: &Design, slice: &Slice, best: &Optimum) -> Vec<Marked> {
         .map(|row| {
             let (x, y) = design.data.row(row);
             let law = best.parameters.conditional(&x);
-            let total = law.log_density(y);
-            let (expert, log_term) = (0..law.means.len())
-                .map(|i| (i, law.log_term(i, y)))
-                .max_by(|a, b| a.1.total_cmp(&b.1))
+            let mut shares = vec![0.0; law.means.len()];
+            responsibilities_at(&law, y, &mut shares);
+            let expert = (0..shares.len())
+                .max_by(|&a, &b| shares[a].total_cmp(&shares[b]))
                 .expect("at least one expert");
             Marked {
                 x: slice.observed[row],
-                y: design.response.mean + design.response.deviation * y,
+                y: design.response.raw(y),
                 expert,
-                is_sure: (log_term - total).exp() >= SURE,
+                is_sure: shares[expert] >= SURE,
             }
         })
         .collect()

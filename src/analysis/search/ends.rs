@@ -34,10 +34,9 @@ impl Ends {
             true => SAME,
             false => NEARLY_SAME,
         };
-        let same = |end: &&mut End| {
-            (end.outcome.log_likelihood - outcome.log_likelihood).abs() < tolerance
-        };
-        let end = match self.ends.iter_mut().position(|mut end| same(&mut end)) {
+        let value = outcome.log_likelihood;
+        let same = |end: &End| (end.outcome.log_likelihood - value).abs() < tolerance;
+        let end = match self.ends.iter().position(same) {
             Some(known) => &mut self.ends[known],
             None => {
                 let hits = vec![0; KINDS.len() + 1];

@@ -101,7 +101,9 @@ impl Search<'_> {
             failures,
             mut effort,
         } = ends;
-        let failures = failures.into_iter().map(|(stop, l)| (stop, self.raw(l)));
+        let failures = failures
+            .into_iter()
+            .map(|(stop, l)| (stop, self.design.raw_log_likelihood(l)));
         let failures = failures.collect();
         let followed: Vec<(Optimum, Effort)> =
             ends.into_par_iter().map(|end| self.settled(end)).collect();
@@ -129,11 +131,6 @@ impl Search<'_> {
             starts,
             effort,
         })
-    }
-
-    /// In raw units of y.
-    fn raw(&self, log_likelihood: f64) -> f64 {
-        log_likelihood - self.design.data.sample_size() * self.design.response.deviation.ln()
     }
 
     fn context(&self) -> StartContext<'_> {

@@ -34,7 +34,7 @@ impl Search<'_> {
         // The scale of a top-1 router means nothing.
         let scale_free = self.template.gate.top_k == Some(1);
         for _ in 0..MOST_STEPS_OUTWARDS {
-            if scale_free || gates(&outcome.on_bound).is_empty() {
+            if scale_free || routers(&outcome.on_bound).is_empty() {
                 break;
             }
             let wider_reach = reach * OUTWARDS;
@@ -55,13 +55,13 @@ impl Search<'_> {
                 break;
             }
         }
-        let on_gates = gates(&outcome.on_bound);
-        let mut runaway = match scale_free || (reach == 1.0 && on_gates.is_empty()) {
+        let on_routers = routers(&outcome.on_bound);
+        let mut runaway = match scale_free || (reach == 1.0 && on_routers.is_empty()) {
             true => Vec::new(),
             false => self.recession(&outcome),
         };
         if runaway.is_empty() && !scale_free {
-            runaway = on_gates;
+            runaway = on_routers;
         }
         let parameters = outcome.parameters;
         let data = &self.design.data;
@@ -72,7 +72,7 @@ impl Search<'_> {
         };
         let effective_rows = effective_rows(&responsibilities(&parameters, data), data);
         let optimum = Optimum {
-            log_likelihood: self.raw(outcome.log_likelihood),
+            log_likelihood: self.design.raw_log_likelihood(outcome.log_likelihood),
             hits: end.hits,
             stop: outcome.stop,
             attainment,
@@ -99,9 +99,8 @@ impl Search<'_> {
         let packed = layout.pack(&outcome.parameters);
         let data = &self.design.data;
         let derivatives = self.backend.derivatives(&outcome.parameters, data);
-        let own = |j: &usize| !gates(&[layout.coordinates()[*j]]).is_empty();
         let free: Vec<usize> = (0..packed.len())
-            .filter(|&j| own(&j) && !self.bounds.is_pinned(j))
+            .filter(|&j| layout.coordinates()[j].is_of_router() && !self.bounds.is_pinned(j))
             .collect();
         let information = -derivatives
             .hessian
@@ -202,11 +201,10 @@ fn canonical(parameters: &Parameters) -> Parameters {
     parameters.permuted(&order)
 }
 
-/// The gate's coordinates among those on a bound.
-fn gates(on_bound: &[Coordinate]) -> Vec<Coordinate> {
-    let gate =
-        |c: &&Coordinate| matches!(c, Coordinate::GateSlope(..) | Coordinate::GateIntercept(_));
-    on_bound.iter().filter(gate).copied().collect()
+/// The router's coordinates among those on a bound.
+fn routers(on_bound: &[Coordinate]) -> Vec<Coordinate> {
+    let own = on_bound.iter().filter(|c| c.is_of_router());
+    own.copied().collect()
 }
 
 /// The parameters with their gates scaled up until one meets its bound in the wider box:
@@ -215,8 +213,7 @@ fn scaled_gates(parameters: &Parameters, bounds: &Bounds, wider: &Bounds) -> Par
     let layout = parameters.layout();
     let mut packed = layout.pack(parameters);
     for (j, coordinate) in layout.coordinates().iter().enumerate() {
-        let is_gate = !gates(&[*coordinate]).is_empty();
-        if is_gate && bounds.high[j] > 0.0 {
+        if coordinate.is_of_router() && bounds.high[j] > 0.0 {
             packed[j] *= wider.high[j] / bounds.high[j];
         }
     }

@@ -26,10 +26,11 @@ impl Search<'_> {
             let rows = effective_rows(&responsibilities(parameters, all), all);
             Spurious::of(self.specification, self.design, parameters, &rows).is_none()
         };
-        let mut best: Vec<&End> = ends.ends.iter().filter(counts).collect();
+        let mut best: Vec<&End> = ends.ends.iter().collect();
         let value = |end: &End| end.outcome.log_likelihood;
         best.sort_by(|a, b| value(b).total_cmp(&value(a)));
-        best.truncate(REARRANGED);
+        // Lazily: only as many are looked at as are needed.
+        let best: Vec<&End> = best.into_iter().filter(counts).take(REARRANGED).collect();
         if best.is_empty() {
             return Vec::new();
         }

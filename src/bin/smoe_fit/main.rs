@@ -8,7 +8,7 @@ use arguments::Arguments;
 use clap::Parser;
 use indicatif::ProgressBar;
 use smoe_lab::analysis::report::{self, Analysis};
-use smoe_lab::analysis::{Table, analyse, predict, predictions, write_predictions};
+use smoe_lab::analysis::{Table, analyse, predictions, write_predictions};
 use smoe_lab::backend::cuda::{self, Opened};
 use smoe_lab::backend::{Backend, Cpu};
 use smoe_lab::error::{Error, Result};
@@ -79,13 +79,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
 /// The folder of a report, with residuals and predictions.
 fn write(folder: &Path, analysis: &Analysis, new: Option<&Table>, levels: &[f64]) -> Result<()> {
     let mut tables = Vec::new();
-    if let (Some(residuals), Some(best)) = (&analysis.residuals, analysis.model().best()) {
-        let design = &analysis.design;
-        let inputs = design.data.inputs();
-        let means = predict(design, &best.parameters, inputs, None, &[])?;
+    if let Some(residuals) = &analysis.residuals {
+        let means = analysis.means();
         let mut text = "row,mean,residual\n".to_string();
-        for ((row, p), residual) in design.rows.iter().zip(means).zip(&residuals.values) {
-            text += &format!("{},{:?},{residual:?}\n", row + 1, p.mean);
+        let rows = analysis.design.rows.iter().zip(means);
+        for ((row, mean), residual) in rows.zip(&residuals.values) {
+            text += &format!("{},{mean:?},{residual:?}\n", row + 1);
         }
         tables.push(("residuals.csv", text));
     }
