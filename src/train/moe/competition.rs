@@ -1,26 +1,25 @@
 //! Every expert on every token, for the responses.
 //!
 //! a_te = response(E_e(x_t)). Only winners receive gradients (task, weights,
-//! diversity), so losers need no lasting memory: a block of tokens passes through all
-//! experts, its winners are chosen there, and what they computed is kept. A training step
+//! diversity), so losers need no lasting memory: a block of tokens passes through one
+//! expert after another, and what the best so far computed is kept. A training step
 //! is then a dense forward pass and a sparse backward pass for the winners.
 
 use crate::error::Result;
 use crate::train::moe::Assignment;
 use crate::train::moe::experts::{
-    Block, Expert, Matrices, Saved, Shape, Weights, Workspace, run_block, take,
+    Block, Direction, Expert, Matrices, Saved, Shape, Weights, Workspace, run_block, take,
 };
 use crate::train::ops::pool::Pool;
 use crate::train::ops::real::Real;
 use crate::train::router::combine::Selection;
 use crate::train::router::competition::Competition;
 use crate::train::router::response::Response;
+use crate::train::router::top_k;
 use rayon::prelude::*;
 
-/// Tokens of a block, if there is room for all that experts compute for them.
+/// Tokens of a block: what an expert computes for them stays in the second cache.
 const TOKENS: usize = 64;
-/// Most numbers that a block computes, as far as a block of 8 tokens allows.
-const ROOM: usize = 1 << 22;
 
 /// Writes the response of every expert to every token.
 ///
@@ -36,7 +35,7 @@ pub fn affinities<T: Real>(
     let (width, experts) = (shape.width, shape.experts);
     assert_eq!(x.len() / width, affinities.len() / experts, "affinities");
     let mut matrices = Matrices::default();
-    matrices.pack(shape, weights);
+    matrices.pack(shape, weights, Direction::Forward, |_| true);
     let pass = Pass {
         shape,
         weights,
@@ -49,10 +48,9 @@ pub fn affinities<T: Real>(
         .with_max_len(1)
         .for_each(|(x, affinities)| {
             memory.lend(|memory| {
-                memory.resize(shape, TOKENS, 1);
+                memory.resize(shape);
                 for expert in 0..experts {
-                    let Memory { up, gate, out, h } = &mut *memory;
-                    pass.respond(expert, x, [up, gate, out], h, affinities);
+                    pass.respond(expert, x, memory, affinities);
                 }
             });
         });
@@ -78,65 +76,65 @@ pub fn compete<T: Real>(
     saved: &mut Saved<T>,
     workspace: &mut Workspace<T>,
 ) -> Result<Assignment<T>> {
-    let (width, hidden, gate) = (shape.width, shape.hidden, shape.gate());
-    let (experts, k) = (shape.experts, competition.winners.k);
+    let (width, experts, k) = (shape.width, shape.experts, competition.winners.k);
     let tokens = x.len() / width;
     assert_eq!(tokens, affinities.len() / experts, "affinities");
-    workspace.matrices.pack(shape, weights);
+    let matrices = &mut workspace.matrices;
+    matrices.pack(shape, weights, Direction::Forward, |_| true);
     let pass = Pass {
         shape,
         weights,
-        matrices: &workspace.matrices,
+        matrices,
         response: competition.response,
     };
     saved.resize(shape, tokens * k);
     saved.kept.resize(tokens * k * width, T::ZERO);
-    let room = ROOM / (experts * (hidden + gate + width));
-    let block = room.clamp(8, TOKENS);
+    saved.places.clear();
+    saved.places.extend(0..(tokens * k) as u32);
     let mut kept = Kept {
+        places: &mut saved.places,
         up: &mut saved.up,
         gate: &mut saved.gate,
         out: &mut saved.kept,
     };
     let tasks: Vec<_> = x
-        .chunks(block * width)
-        .zip(affinities.chunks_mut(block * experts))
+        .chunks(TOKENS * width)
+        .zip(affinities.chunks_mut(TOKENS * experts))
         .enumerate()
-        .map(|(number, (x, affinities))| {
-            let rows = x.len() / width;
-            let at = number * block * experts..(number * block + rows) * experts;
-            let scores = scores.map(|scores| &scores[at]);
-            (x, affinities, scores, kept.take(rows * k, shape))
+        .map(|(block, (x, affinities))| {
+            let (first, rows) = (block * TOKENS, x.len() / width);
+            let scores = scores.map(|scores| &scores[first * experts..(first + rows) * experts]);
+            (first * k, x, affinities, scores, kept.take(rows * k, shape))
         })
         .collect();
     let memory = &workspace.memory;
     let blocks: Vec<Result<Assignment<T>>> = tasks
         .into_par_iter()
         .with_max_len(1)
-        .map(|(x, affinities, scores, kept)| {
+        .map(|(first, x, affinities, scores, mut kept)| {
             memory.lend(|memory| {
-                memory.resize(shape, block, experts);
-                let Memory {
-                    up,
-                    gate: gates,
-                    out,
-                    h,
-                } = memory;
+                memory.resize(shape);
+                let mut rank = vec![T::ZERO; affinities.len()];
+                let mut best = vec![0; x.len() / width * k];
                 for expert in 0..experts {
-                    let part = [
-                        &mut up[expert * block * hidden..],
-                        &mut gates[expert * block * gate..],
-                        &mut out[expert * block * width..],
-                    ];
-                    pass.respond(expert, x, part, h, affinities);
+                    pass.respond(expert, x, memory, affinities);
+                    for (token, rank) in rank.chunks_exact_mut(experts).enumerate() {
+                        let at = token * experts + expert;
+                        rank[expert] = match scores {
+                            Some(scores) => T::of(0.5) * (affinities[at] + scores[at]),
+                            None => affinities[at],
+                        };
+                        let pairs = token * k..(token + 1) * k;
+                        if let Some(entry) = top_k::insert(rank, expert, &mut best[pairs.clone()]) {
+                            let place = *entry.rotate(&mut kept.places[pairs]);
+                            kept.keep(place as usize - first, memory, token, shape);
+                        }
+                    }
                 }
-                let winners = choose(competition, scores, affinities, experts)?;
-                for (pair, &expert) in winners.experts().iter().enumerate() {
-                    let from = expert as usize * block + pair / k;
-                    copy_row(up, from, kept.up, pair, hidden);
-                    copy_row(gates, from, kept.gate, pair, gate);
-                    copy_row(out, from, kept.out, pair, width);
-                }
+                let winners = competition
+                    .winners
+                    .choose(Selection::PLAIN, &rank, experts)?;
+                assert_eq!(winners.experts(), best, "what is kept is the winners'");
                 Ok(winners)
             })
         })
@@ -150,64 +148,53 @@ pub fn compete<T: Real>(
     Assignment::uniform(k, chosen, shares, experts)
 }
 
-/// The winners by the responses, or by their mean with scores.
-fn choose<T: Real>(
-    competition: &Competition,
-    scores: Option<&[T]>,
-    affinities: &[T],
-    experts: usize,
-) -> Result<Assignment<T>> {
-    let Some(scores) = scores else {
-        return competition
-            .winners
-            .choose(Selection::PLAIN, affinities, experts);
-    };
-    let half = T::of(0.5);
-    let pairs = affinities.iter().zip(scores);
-    let mixed: Vec<T> = pairs.map(|(&a, &z)| half * (a + z)).collect();
-    competition
-        .winners
-        .choose(Selection::PLAIN, &mixed, experts)
-}
-
 fn copy_row<T: Copy>(from: &[T], row: usize, to: &mut [T], place: usize, width: usize) {
     to[place * width..][..width].copy_from_slice(&from[row * width..][..width]);
 }
 
-/// What a block computes: of one expert or of all, expert after expert.
+/// What an expert computes for a block.
 #[derive(Debug, Default)]
 pub(super) struct Memory<T> {
     up: Vec<T>,
     gate: Vec<T>,
     out: Vec<T>,
-    /// h of one expert.
     h: Vec<T>,
 }
 
 impl<T: Real> Memory<T> {
-    fn resize(&mut self, shape: Shape, rows: usize, experts: usize) {
-        self.up.resize(experts * rows * shape.hidden, T::ZERO);
-        self.gate.resize(experts * rows * shape.gate(), T::ZERO);
-        self.out.resize(experts * rows * shape.width, T::ZERO);
-        self.h.resize(rows * shape.hidden, T::ZERO);
+    fn resize(&mut self, shape: Shape) {
+        self.up.resize(TOKENS * shape.hidden, T::ZERO);
+        self.gate.resize(TOKENS * shape.gate(), T::ZERO);
+        self.out.resize(TOKENS * shape.width, T::ZERO);
+        self.h.resize(TOKENS * shape.activated(), T::ZERO);
     }
 }
 
-/// Where winners' rows go, by pair.
+/// What is kept of the best of a block's tokens.
 struct Kept<'a, T> {
+    /// The row of every pair.
+    places: &'a mut [u32],
     up: &'a mut [T],
     gate: &'a mut [T],
     out: &'a mut [T],
 }
 
-impl<'a, T> Kept<'a, T> {
+impl<'a, T: Copy> Kept<'a, T> {
     /// Takes the rows of the next pairs off.
     fn take(&mut self, pairs: usize, shape: Shape) -> Kept<'a, T> {
         Kept {
+            places: take(&mut self.places, pairs),
             up: take(&mut self.up, pairs * shape.hidden),
             gate: take(&mut self.gate, pairs * shape.gate()),
             out: take(&mut self.out, pairs * shape.width),
         }
+    }
+
+    /// Keeps in a row what an expert has computed for a token.
+    fn keep(&mut self, row: usize, memory: &Memory<T>, token: usize, shape: Shape) {
+        copy_row(&memory.up, token, self.up, row, shape.hidden);
+        copy_row(&memory.gate, token, self.gate, row, shape.gate());
+        copy_row(&memory.out, token, self.out, row, shape.width);
     }
 }
 
@@ -220,16 +207,8 @@ struct Pass<'a, T> {
 }
 
 impl<T: Real> Pass<'_, T> {
-    /// An expert's responses to a block of tokens; what it computes is left in memory: up,
-    /// gate and outputs, and h.
-    fn respond(
-        &self,
-        number: usize,
-        x: &[T],
-        [up, gate, out]: [&mut [T]; 3],
-        h: &mut [T],
-        affinities: &mut [T],
-    ) {
+    /// An expert's responses to a block of tokens; what it computes is left in memory.
+    fn respond(&self, number: usize, x: &[T], memory: &mut Memory<T>, affinities: &mut [T]) {
         let (width, hidden) = (self.shape.width, self.shape.hidden);
         let rows = x.len() / width;
         let expert = Expert {
@@ -239,16 +218,15 @@ impl<T: Real> Pass<'_, T> {
             packed: Some(self.matrices),
         };
         let mut block = Block {
-            up: &mut up[..rows * hidden],
-            gate: &mut gate[..rows * self.shape.gate()],
-            hidden: &mut h[..rows * hidden],
-            out: &mut out[..rows * width],
+            up: &mut memory.up[..rows * hidden],
+            gate: &mut memory.gate[..rows * self.shape.gate()],
+            hidden: &mut memory.h[..rows * self.shape.activated()],
+            out: &mut memory.out[..rows * width],
         };
         run_block(expert, x, &mut block);
-        let outputs = block.out.chunks_exact(width);
-        for (a, out) in affinities.chunks_exact_mut(self.shape.experts).zip(outputs) {
-            a[number] = self.response.forward(out);
-        }
+        let own = affinities.iter_mut().skip(number);
+        let own = own.step_by(self.shape.experts);
+        self.response.forward_rows(block.out, width, own);
     }
 }
 

@@ -10,15 +10,17 @@
 use crate::error::{Error, Result};
 use crate::train::moe::Dispatch;
 use crate::train::moe::competition::Memory;
-use crate::train::ops::activation::{Activation, gated_backward, gated_forward};
+use crate::train::ops::activation::{Activation, gated_backward, gated_forward, rectified};
 use crate::train::ops::matmul::{Into, Product, View, ViewMut, products};
-use crate::train::ops::packed::Packed;
+use crate::train::ops::packed::{Finish, Packed};
 use crate::train::ops::pool::Pool;
-use crate::train::ops::real::{Real, vectorised};
+use crate::train::ops::real::{Real, prefetch, vectorised};
 use rayon::prelude::*;
 
-/// Rows of one task.
+/// Rows of one task of a forward pass, which packs its expert's matrices.
 pub(super) const BLOCK: usize = 256;
+/// Rows of one task of a backward pass: what it computes stays in the second cache.
+const BACK: usize = 64;
 
 /// How an expert's hidden layer is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +144,23 @@ impl Shape {
         }
     }
 
+    /// What becomes of x U + a at once. A rectified one is h, and tells the slope of the
+    /// ReLU too: nothing else is kept.
+    fn finish(&self) -> Finish {
+        match self.kind {
+            Hidden::Plain(Activation::Relu) => Finish::Rectified,
+            _ => Finish::Kept,
+        }
+    }
+
+    /// Width of h, where it is computed beside x U + a.
+    pub(super) fn activated(&self) -> usize {
+        match self.finish() {
+            Finish::Rectified => 0,
+            Finish::Kept => self.hidden,
+        }
+    }
+
     fn matrix(&self, expert: usize) -> std::ops::Range<usize> {
         let size = self.width * self.hidden;
         expert * size..(expert + 1) * size
@@ -151,15 +170,17 @@ impl Shape {
 /// What the backward pass needs; memory is kept from step to step. h is computed again.
 #[derive(Debug, Default)]
 pub struct Saved<T> {
-    /// x U + a. Shape: slots (or pairs), hidden.
+    /// x U + a, or h where it is that rectified. Shape: slots (or pairs), hidden.
     pub(super) up: Vec<T>,
     /// x G, empty unless gated. Shape: slots (or pairs), hidden.
     pub(super) gate: Vec<T>,
     /// E(x), without the weight. Shape: slots, width.
     pub(super) out: Vec<T>,
-    /// After a competition `up` and `gate` are by pair: the pair of every slot.
-    pub(super) pairs: Option<Vec<u32>>,
-    /// Outputs that a competition kept, before slots are known. Shape: pairs, width.
+    /// After a competition, the rows of `up` and `gate` that belong to the slots.
+    pub(super) rows: Option<Vec<u32>>,
+    /// The row of every pair, as a competition kept them.
+    pub(super) places: Vec<u32>,
+    /// Outputs that a competition kept. Shape: pairs in the order of rows, width.
     pub(super) kept: Vec<T>,
     /// Of a task of the forward pass: x and h.
     memory: Pool<[Vec<T>; 2]>,
@@ -184,8 +205,8 @@ impl<T: Real> Saved<T> {
 
     /// A slot's row of `up` and `gate`.
     fn row(&self, slot: usize) -> usize {
-        match &self.pairs {
-            Some(pairs) => pairs[slot] as usize,
+        match &self.rows {
+            Some(rows) => rows[slot] as usize,
             None => slot,
         }
     }
@@ -199,6 +220,15 @@ pub(super) struct Block<'a, T> {
     pub out: &'a mut [T],
 }
 
+/// What is multiplied by the matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// Inputs, by U, G and V.
+    Forward,
+    /// Gradients, by their transposes.
+    Backward,
+}
+
 /// The matrices of all experts for products with many blocks of tokens.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Matrices<T> {
@@ -208,8 +238,14 @@ pub(super) struct Matrices<T> {
 }
 
 impl<T: Real> Matrices<T> {
-    /// Of these weights now.
-    pub(super) fn pack(&mut self, shape: Shape, weights: &Weights<&[T]>) {
+    /// Of these weights now, of the experts that `serve`.
+    pub(super) fn pack(
+        &mut self,
+        shape: Shape,
+        weights: &Weights<&[T]>,
+        direction: Direction,
+        serve: impl Fn(usize) -> bool,
+    ) {
         let (width, hidden) = (shape.width, shape.hidden);
         let mut all = Vec::new();
         for (packed, weight, [inputs, outputs]) in [
@@ -220,12 +256,19 @@ impl<T: Real> Matrices<T> {
             let weight = weight.unwrap_or_default();
             packed.resize_with(weight.len() / (inputs * outputs), Packed::default);
             let matrices = weight.chunks_exact(inputs * outputs);
-            let views = matrices.map(move |matrix| View::rows(matrix, inputs, outputs));
-            all.extend(packed.iter_mut().zip(views));
+            let views = matrices.map(move |matrix| {
+                let view = View::rows(matrix, inputs, outputs);
+                match direction {
+                    Direction::Forward => view,
+                    Direction::Backward => view.transposed(),
+                }
+            });
+            let pairs = packed.iter_mut().zip(views).enumerate();
+            all.extend(pairs.filter(|(expert, _)| serve(*expert)));
         }
         all.into_par_iter()
             .with_max_len(1)
-            .for_each(|(packed, matrix)| packed.pack(matrix));
+            .for_each(|(_, (packed, matrix))| packed.pack(matrix));
     }
 }
 
@@ -245,32 +288,30 @@ impl<T: Real> Expert<'_, T> {
         weight: &[T],
         packed: impl Fn(&Matrices<T>) -> &[Packed<T>],
         [inputs, outputs]: [usize; 2],
+        (bias, finish): (Option<&[T]>, Finish),
         y: &mut [T],
     ) {
-        let rows = x.len() / inputs;
-        let left = View::rows(x, rows, inputs);
-        let result = ViewMut::rows(y, rows, outputs);
+        let into = Into::with(bias.map(|bias| &bias[self.number * outputs..][..outputs]));
+        let (left, result) = (view(x, inputs), view_mut(y, outputs));
         if let Some(matrices) = self.packed {
-            return packed(matrices)[self.number].product(left, result);
+            return packed(matrices)[self.number].product(left, result, into, finish);
         }
         let product = Product {
             left,
             right: View::rows(&weight[self.shape.matrix(self.number)], inputs, outputs),
             result,
-            into: Into::Written,
+            into,
         };
         product.run();
+        if finish == Finish::Rectified {
+            vectorised!(|| y.iter_mut().for_each(|y| *y = rectified(*y)));
+        }
     }
 }
 
 /// Inputs through an expert.
 pub(super) fn run_block<T: Real>(expert: Expert<T>, x: &[T], block: &mut Block<T>) {
-    let Expert {
-        shape,
-        number,
-        weights,
-        ..
-    } = expert;
+    let Expert { shape, weights, .. } = expert;
     let (width, hidden) = (shape.width, shape.hidden);
     let Block {
         up,
@@ -279,37 +320,21 @@ pub(super) fn run_block<T: Real>(expert: Expert<T>, x: &[T], block: &mut Block<T
         out,
     } = block;
     let inwards = [width, hidden];
-    expert.product(x, weights.up, |m| &m.up, inwards, up);
+    let finish = (weights.up_bias, shape.finish());
+    expert.product(x, weights.up, |m| &m.up, inwards, finish, up);
     if let Some(weight) = weights.gate {
-        expert.product(x, weight, |m| &m.gate, inwards, gate);
+        let finish = (None, Finish::Kept);
+        expert.product(x, weight, |m| &m.gate, inwards, finish, gate);
     }
-    let bias = weights
-        .up_bias
-        .map(|bias| &bias[number * hidden..][..hidden]);
-    let gate_of = |row: usize| gate.get(row * hidden..(row + 1) * hidden).unwrap_or(&[]);
-    vectorised!(|| {
-        let rows = up.chunks_exact_mut(hidden).zip(h.chunks_exact_mut(hidden));
-        for (row, (up, h)) in rows.enumerate() {
-            add_bias(bias, up);
-            activate(shape.kind, up, gate_of(row), h);
+    let h = match shape.finish() {
+        Finish::Rectified => up,
+        Finish::Kept => {
+            vectorised!(|| activate(shape.kind, up, gate, h));
+            h
         }
-    });
-    expert.product(h, weights.down, |m| &m.down, [hidden, width], out);
-    if let Some(bias) = weights.down_bias {
-        let bias = &bias[number * width..][..width];
-        vectorised!(|| out
-            .chunks_exact_mut(width)
-            .for_each(|y| add_bias(Some(bias), y)));
-    }
-}
-
-#[inline(always)]
-fn add_bias<T: Real>(bias: Option<&[T]>, y: &mut [T]) {
-    if let Some(bias) = bias {
-        for (y, &bias) in y.iter_mut().zip(bias) {
-            *y += bias;
-        }
-    }
+    };
+    let outwards = (weights.down_bias, Finish::Kept);
+    expert.product(h, weights.down, |m| &m.down, [hidden, width], outwards, out);
 }
 
 /// h from x U + a and x G.
@@ -329,18 +354,26 @@ pub(super) fn take<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] 
 }
 
 /// Expert and slots of every task, in the order of slots. A segment is cut into equal
-/// parts: every part packs the expert's matrices once, and a short one would pack them
-/// for little.
-fn blocks(dispatch: &Dispatch) -> Vec<(usize, std::ops::Range<usize>)> {
+/// parts of at most `most` rows: a short one would cost almost as much.
+fn blocks(dispatch: &Dispatch, most: usize) -> Vec<(usize, std::ops::Range<usize>)> {
     let mut blocks = Vec::new();
     for expert in 0..dispatch.expert_count() {
         let segment = dispatch.segment(expert);
-        let rows = segment.len().div_ceil(segment.len().div_ceil(BLOCK).max(1));
+        let rows = segment.len().div_ceil(segment.len().div_ceil(most).max(1));
         for start in segment.clone().step_by(rows.max(1)) {
             blocks.push((expert, start..(start + rows).min(segment.end)));
         }
     }
     blocks
+}
+
+/// Whole rows of `columns` numbers.
+fn view<T>(values: &[T], columns: usize) -> View<'_, T> {
+    View::rows(values, values.len() / columns, columns)
+}
+
+fn view_mut<T>(values: &mut [T], columns: usize) -> ViewMut<'_, T> {
+    ViewMut::rows(values, values.len() / columns, columns)
 }
 
 fn gather<T: Real>(x: &[T], width: usize, tokens: &[u32], rows: &mut [T]) {
@@ -362,12 +395,12 @@ pub fn forward<T: Real>(
 ) {
     let (width, hidden) = (shape.width, shape.hidden);
     let slots = dispatch.tokens().len();
-    saved.pairs = None;
+    saved.rows = None;
     saved.resize(shape, slots);
     saved.out.resize(slots * width, T::ZERO);
     let (mut up, mut gate) = (&mut saved.up[..], &mut saved.gate[..]);
     let mut out = &mut saved.out[..];
-    let tasks: Vec<_> = blocks(dispatch)
+    let tasks: Vec<_> = blocks(dispatch, BLOCK)
         .into_iter()
         .map(|(expert, slots)| {
             let rows = slots.len();
@@ -384,7 +417,7 @@ pub fn forward<T: Real>(
         .for_each(|(number, slots, up, gate, out)| {
             memory.lend(|[rows, h]| {
                 rows.resize(slots.len() * width, T::ZERO);
-                h.resize(slots.len() * hidden, T::ZERO);
+                h.resize(slots.len() * shape.activated(), T::ZERO);
                 gather(x, width, &dispatch.tokens()[slots], rows);
                 let expert = Expert {
                     shape,
@@ -408,11 +441,9 @@ pub fn forward<T: Real>(
 pub struct Workspace<T> {
     /// dL/dE(x), weights included. Shape: slots, width.
     pub(super) d_out: Vec<T>,
-    /// Gathered x. Shape: slots, width.
-    x: Vec<T>,
     /// dL/dx of every slot. Shape: slots, width.
     pub(super) dx: Vec<T>,
-    /// h. Shape: slots, hidden.
+    /// h, where it is not kept. Shape: slots, hidden.
     hidden: Vec<T>,
     /// dL/d(x U + a). Shape: slots, hidden.
     d_up: Vec<T>,
@@ -440,24 +471,26 @@ pub fn backward<T: Real>(
 ) {
     let (width, hidden) = (shape.width, shape.hidden);
     let slots = dispatch.tokens().len();
-    workspace.x.resize(slots * width, T::ZERO);
     workspace.dx.resize(slots * width, T::ZERO);
-    workspace.hidden.resize(slots * hidden, T::ZERO);
+    workspace.hidden.resize(slots * shape.activated(), T::ZERO);
     workspace.d_up.resize(slots * hidden, T::ZERO);
     workspace.d_gate.resize(slots * shape.gate(), T::ZERO);
-    let (mut rows_x, mut rows_dx) = (&mut workspace.x[..], &mut workspace.dx[..]);
-    let (mut h, mut d_up) = (&mut workspace.hidden[..], &mut workspace.d_up[..]);
-    let mut d_gate = &mut workspace.d_gate[..];
-    let tasks: Vec<_> = blocks(dispatch)
+    let (mut dx, mut h) = (&mut workspace.dx[..], &mut workspace.hidden[..]);
+    let (mut d_up, mut d_gate) = (&mut workspace.d_up[..], &mut workspace.d_gate[..]);
+    let matrices = &mut workspace.matrices;
+    matrices.pack(shape, weights, Direction::Backward, |expert| {
+        !dispatch.segment(expert).is_empty()
+    });
+    let matrices = &*matrices;
+    let tasks: Vec<_> = blocks(dispatch, BACK)
         .into_iter()
         .map(|(expert, slots)| {
             let rows = slots.len();
-            let x = take(&mut rows_x, rows * width);
-            let dx = take(&mut rows_dx, rows * width);
-            let h = take(&mut h, rows * hidden);
+            let dx = take(&mut dx, rows * width);
+            let h = take(&mut h, rows * shape.activated());
             let d_up = take(&mut d_up, rows * hidden);
             let d_gate = take(&mut d_gate, rows * shape.gate());
-            (expert, slots, [x, dx, h, d_up, d_gate])
+            (expert, slots, [dx, h, d_up, d_gate])
         })
         .collect();
     let d_out = &workspace.d_out[..];
@@ -466,35 +499,33 @@ pub fn backward<T: Real>(
         slots * width,
         "gradient of the experts' outputs"
     );
-    tasks.into_par_iter().with_max_len(1).for_each(
-        |(expert, slots, [rows_x, rows_dx, h, d_up, d_gate])| {
-            let rows = slots.len();
-            gather(x, width, &dispatch.tokens()[slots.clone()], rows_x);
-            let back = |d: &[T], inner, w: &[T], outer, result: &mut [T], into| {
-                let product = Product {
-                    left: View::rows(d, rows, inner),
-                    right: View::rows(w, outer, inner).transposed(),
-                    result: ViewMut::rows(result, rows, outer),
-                    into,
-                };
-                product.run();
-            };
-            let matrix = shape.matrix(expert);
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(expert, slots, [dx, h, d_up, d_gate])| {
             let d_out = &d_out[slots.start * width..slots.end * width];
-            let down = &weights.down[matrix.clone()];
-            back(d_out, width, down, hidden, d_up, Into::Written);
-            for (i, slot) in slots.enumerate() {
+            let back = |matrices: &[Packed<T>], d: View<T>, result: ViewMut<T>, into| {
+                matrices[expert].product(d, result, into, Finish::Kept);
+            };
+            let (d, result) = (view(d_out, width), view_mut(d_up, hidden));
+            back(&matrices.down, d, result, Into::Written);
+            for (i, slot) in slots.clone().enumerate() {
+                if slot + 1 < slots.end {
+                    prefetch(&saved.up[saved.row(slot + 1) * hidden..][..hidden]);
+                }
                 let from = saved.row(slot);
                 let up = &saved.up[from * hidden..][..hidden];
                 let at = i * hidden..(i + 1) * hidden;
-                let (h, d_up) = (&mut h[at.clone()], &mut d_up[at.clone()]);
+                let d_up = &mut d_up[at.clone()];
                 vectorised!(|| match shape.kind {
                     Hidden::Plain(activation) => {
-                        activation.forward(up, h);
                         activation.backward(up, d_up);
+                        if let Some(h) = h.get_mut(at) {
+                            activation.forward(up, h);
+                        }
                     }
                     Hidden::Gated => {
-                        let d_gate = &mut d_gate[at];
+                        let (h, d_gate) = (&mut h[at.clone()], &mut d_gate[at]);
                         d_gate.copy_from_slice(&saved.gate[from * hidden..][..hidden]);
                         h.copy_from_slice(up);
                         gated_backward(d_gate, h, d_up);
@@ -503,47 +534,68 @@ pub fn backward<T: Real>(
                     }
                 });
             }
-            let w = &weights.up[matrix.clone()];
-            back(d_up, hidden, w, width, rows_dx, Into::Written);
-            if let Some(w) = weights.gate {
-                back(d_gate, hidden, &w[matrix], width, rows_dx, Into::Added);
+            let (d, result) = (view(d_up, hidden), view_mut(dx, width));
+            back(&matrices.up, d, result, Into::Written);
+            if shape.kind == Hidden::Gated {
+                let (d, result) = (view(d_gate, hidden), view_mut(dx, width));
+                back(&matrices.gate, d, result, Into::Added);
             }
-        },
-    );
-    add_weight_gradients(shape, dispatch, workspace, gradients);
+        });
+    add_weight_gradients(shape, x, dispatch, saved, workspace, gradients);
+}
+
+/// Rows by slot, or by an order of their own.
+#[derive(Clone, Copy)]
+struct Rows<'a, T> {
+    values: &'a [T],
+    columns: usize,
+    order: Option<&'a [u32]>,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// The transpose of a segment's rows.
+    fn transposed(&self, segment: std::ops::Range<usize>) -> View<'a, T> {
+        let columns = self.columns;
+        match self.order {
+            Some(order) => View::transposed_rows(self.values, columns, &order[segment]),
+            None => {
+                let part = &self.values[segment.start * columns..segment.end * columns];
+                view(part, columns).transposed()
+            }
+        }
+    }
 }
 
 /// dV += h^T dE, dU += x^T dup, dG += x^T dgate, and the biases, expert by expert.
 fn add_weight_gradients<T: Real>(
     shape: Shape,
+    x: &[T],
     dispatch: &Dispatch,
+    saved: &Saved<T>,
     workspace: &Workspace<T>,
     gradients: Weights<&mut [T]>,
 ) {
     let (width, hidden) = (shape.width, shape.hidden);
+    let x = Rows {
+        values: x,
+        columns: width,
+        order: Some(dispatch.tokens()),
+    };
+    let (values, order) = match shape.finish() {
+        Finish::Rectified => (&saved.up, saved.rows.as_deref()),
+        Finish::Kept => (&workspace.hidden, None),
+    };
+    let h = Rows {
+        values,
+        columns: hidden,
+        order,
+    };
+    let (d_out, d_up, d_gate) = (&workspace.d_out, &workspace.d_up, &workspace.d_gate);
     let mut all = Vec::new();
-    push_group(
-        &mut all,
-        dispatch,
-        (&workspace.hidden, hidden),
-        (&workspace.d_out, width),
-        gradients.down,
-    );
-    push_group(
-        &mut all,
-        dispatch,
-        (&workspace.x, width),
-        (&workspace.d_up, hidden),
-        gradients.up,
-    );
+    push_group(&mut all, dispatch, h, (d_out, width), gradients.down);
+    push_group(&mut all, dispatch, x, (d_up, hidden), gradients.up);
     if let Some(gate) = gradients.gate {
-        push_group(
-            &mut all,
-            dispatch,
-            (&workspace.x, width),
-            (&workspace.d_gate, hidden),
-            gate,
-        );
+        push_group(&mut all, dispatch, x, (d_gate, hidden), gate);
     }
     products(all);
     if let Some(bias) = gradients.up_bias {
@@ -558,23 +610,22 @@ fn add_weight_gradients<T: Real>(
 fn push_group<'a, T: Real>(
     all: &mut Vec<Product<'a, T>>,
     dispatch: &Dispatch,
-    (left, inputs): (&'a [T], usize),
+    left: Rows<'a, T>,
     (right, outputs): (&'a [T], usize),
     gradient: &'a mut [T],
 ) {
-    for (expert, gradient) in gradient.chunks_exact_mut(inputs * outputs).enumerate() {
+    let matrices = gradient.chunks_exact_mut(left.columns * outputs);
+    for (expert, gradient) in matrices.enumerate() {
         let segment = dispatch.segment(expert);
-        if segment.is_empty() {
-            continue;
+        if !segment.is_empty() {
+            let right = &right[segment.start * outputs..segment.end * outputs];
+            all.push(Product {
+                left: left.transposed(segment),
+                right: view(right, outputs),
+                result: view_mut(gradient, outputs),
+                into: Into::Added,
+            });
         }
-        let rows = segment.len();
-        let part = |values: &'a [T], width| &values[segment.start * width..segment.end * width];
-        all.push(Product {
-            left: View::rows(part(left, inputs), rows, inputs).transposed(),
-            right: View::rows(part(right, outputs), rows, outputs),
-            result: ViewMut::rows(gradient, inputs, outputs),
-            into: Into::Added,
-        });
     }
 }
 

@@ -39,13 +39,14 @@ pub fn forward_of_winners<T: Real>(
     saved: &mut Saved<T>,
     y: &mut [T],
 ) {
-    let pairs = dispatch.pairs();
-    saved.out.resize(pairs.len() * width, T::ZERO);
+    let places = &saved.places;
+    let rows = dispatch.pairs().iter().map(|&pair| places[pair as usize]);
+    let rows = &*saved.rows.insert(rows.collect());
+    saved.out.resize(rows.len() * width, T::ZERO);
     let kept = &saved.kept;
     rows::for_each(&mut saved.out, width, |slot, out| {
-        out.copy_from_slice(&kept[pairs[slot] as usize * width..][..width]);
+        out.copy_from_slice(&kept[rows[slot] as usize * width..][..width]);
     });
-    saved.pairs = Some(pairs.to_vec());
     add_outputs(width, assignment, dispatch, saved, y);
 }
 

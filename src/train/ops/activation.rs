@@ -28,6 +28,12 @@ fn normal_distribution<T: Real>(x: T) -> T {
     T::of(0.5) * (T::ONE + (x * T::of(ROOT_HALF)).erf())
 }
 
+/// max(x, 0); what is not a number stays.
+#[inline(always)]
+pub fn rectified<T: Real>(x: T) -> T {
+    if x < T::ZERO { T::ZERO } else { x }
+}
+
 impl Activation {
     /// y_i = f(x_i); `x` and `y` have the same length.
     #[inline(always)]
@@ -35,7 +41,7 @@ impl Activation {
         let pairs = y.iter_mut().zip(x);
         match self {
             Activation::Relu => {
-                pairs.for_each(|(y, &x)| *y = if x < T::ZERO { T::ZERO } else { x })
+                pairs.for_each(|(y, &x)| *y = rectified(x));
             }
             Activation::Gelu => pairs.for_each(|(y, &x)| *y = x * normal_distribution(x)),
             Activation::Silu => pairs.for_each(|(y, &x)| *y = x * x.sigmoid()),

@@ -15,7 +15,7 @@ use crate::train::ops::softmax;
 use rayon::prelude::*;
 
 /// Query rows handled at a time.
-pub const BLOCK: usize = 64;
+pub const BLOCK: usize = 32;
 
 /// The sizes of an attention operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ fn part<T>(
     View::strided(&sequence[start..], [to - from, shape.width], [stride, 1])
 }
 
-fn run<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into: Into) {
+fn run<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into: Into<T>) {
     let product = Product {
         left,
         right,
@@ -128,14 +128,12 @@ pub fn forward<T: Real>(shape: Shape, qkv: &[T], o: &mut [T], log_sums: &mut [T]
                     ViewMut::rows(scores, rows, to),
                     Into::Written,
                 );
+                vectorised!(|| scores.iter_mut().for_each(|s| *s *= scale));
                 for (i, row) in scores.chunks_exact_mut(to).enumerate() {
-                    let (past, future) = row.split_at_mut(from + i + 1);
-                    log_sums[from + i] = vectorised!(|| {
-                        past.iter_mut().for_each(|s| *s *= scale);
-                        T::of(softmax::forward(past))
-                    });
-                    future.fill(T::ZERO);
+                    // The future with weight zero: whole rows are faster than parts.
+                    row[from + i + 1..].fill(T::LOWEST);
                 }
+                softmax::forward_rows(scores, to, &mut log_sums[from..to]);
                 run(
                     View::rows(scores, rows, to),
                     part(shape, sequence, Part::Value, head, 0, to),
@@ -187,8 +185,7 @@ pub fn backward<T: Real>(
             let (s, head) = (index / heads, index % heads);
             let sequence = &qkv[s * length * 3 * columns..][..length * 3 * columns];
             let log_sums = &log_sums[index * length..][..length];
-            let row_of = |values: &[T], t: usize| -> std::ops::Range<usize> {
-                debug_assert!(!values.is_empty());
+            let row_of = |t: usize| {
                 let start = (s * length + t) * columns + head * width;
                 start..start + width
             };
@@ -198,27 +195,32 @@ pub fn backward<T: Real>(
             let mut out = vec![T::ZERO; 3 * length * width];
             let (dq, rest) = out.split_at_mut(length * width);
             let (dk, dv) = rest.split_at_mut(length * width);
-            for from in (0..length).step_by(BLOCK) {
+            // From the last block, which has all keys: it writes what others add to.
+            for from in (0..length).step_by(BLOCK).rev() {
                 let to = (from + BLOCK).min(length);
                 let rows = to - from;
+                let into = match to == length {
+                    true => Into::Written,
+                    false => Into::Added,
+                };
                 let probabilities = &mut probabilities[..rows * to];
                 let gradient = &mut gradient[..rows * to];
                 let query = part(shape, sequence, Part::Query, head, from, to);
                 let key = part(shape, sequence, Part::Key, head, 0, to);
                 let value = part(shape, sequence, Part::Value, head, 0, to);
-                let start = row_of(d_o, from).start;
+                let start = row_of(from).start;
                 let d_out = View::strided(&d_o[start..], [rows, width], [columns, 1]);
                 let view = |values| ViewMut::rows(values, rows, to);
                 run(query, key.transposed(), view(probabilities), Into::Written);
                 run(d_out, value.transposed(), view(gradient), Into::Written);
-                for i in 0..rows {
-                    let t = from + i;
-                    let p = &mut probabilities[i * to..][..to];
-                    let g = &mut gradient[i * to..][..to];
-                    let log_sum = log_sums[t];
+                let pairs = probabilities.chunks_exact_mut(to);
+                let pairs = pairs.zip(gradient.chunks_exact_mut(to));
+                for (t, (p, g)) in (from..).zip(pairs) {
+                    let (log_sum, at) = (log_sums[t], row_of(t));
                     vectorised!(|| {
-                        let along = dot(&d_o[row_of(d_o, t)], &o[row_of(o, t)]);
-                        for (p, g) in p[..=t].iter_mut().zip(&mut g[..=t]) {
+                        let along = dot(&d_o[at.clone()], &o[at]);
+                        // The future too, which whole rows are faster with.
+                        for (p, g) in p.iter_mut().zip(&mut *g) {
                             *p = (*p * scale - log_sum).exp();
                             *g = *p * (*g - along) * scale;
                         }
@@ -231,9 +233,9 @@ pub fn backward<T: Real>(
                 let own = ViewMut::rows(&mut dq[from * width..to * width], rows, width);
                 run(gradient, key, own, Into::Written);
                 let past = ViewMut::rows(&mut dk[..to * width], to, width);
-                run(gradient.transposed(), query, past, Into::Added);
+                run(gradient.transposed(), query, past, into);
                 let past = ViewMut::rows(&mut dv[..to * width], to, width);
-                run(probabilities.transposed(), d_out, past, Into::Added);
+                run(probabilities.transposed(), d_out, past, into);
             }
             out
         })

@@ -15,20 +15,45 @@ pub(super) const STRIP: usize = 2 * LANES;
 const TILE: usize = 14;
 /// Numbers of a register.
 const LANES: usize = 16;
+/// Steps of the depth by which a matrix is asked for ahead. Where every step is another line
+/// of the cache, no processor guesses the way across pages.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 24;
 
 /// The left matrix and the result of a product with a strip.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
-    /// Element (i, k) lies at `i * strides[0] + k * strides[1]`.
+    /// Element (i, k) lies at `i * strides[0] + k * strides[1]`, or with `order[k]` for k.
     pub left: *const f32,
     pub strides: [usize; 2],
+    /// Where the steps of the depth lie, if not one after another; `strides[0]` is then 1.
+    pub order: Option<*const u32>,
     /// Element (i, j) lies at `i * stride + j`.
     pub result: *mut f32,
     pub stride: usize,
     pub count: usize,
     pub depth: usize,
-    /// Whether the old result stays and is added to.
-    pub added: bool,
+    pub start: Start,
+    pub finish: Finish,
+}
+
+/// What sums begin with.
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    Zero,
+    /// The old result.
+    Result,
+    /// One number per column of the strip.
+    Bias(*const f32),
+}
+
+/// What becomes of a sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It is written as it is.
+    Kept,
+    /// max(sum, 0)
+    Rectified,
 }
 
 /// True if products of `T` run here.
@@ -64,7 +89,7 @@ pub(super) use x86::{multiply, pack};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Rows, STRIP, TILE};
+    use super::{AHEAD, Finish, LANES, Rows, STRIP, Start, TILE};
     use std::arch::x86_64::*;
 
     /// Copies `columns` columns, at most [`STRIP`], of a matrix whose element (k, j) lies
@@ -89,6 +114,8 @@ mod x86 {
                 while k < depth {
                     for (half, mask) in masks.into_iter().enumerate() {
                         let row = from.wrapping_add(k * strides[0] + half * LANES);
+                        let ahead = row.wrapping_add(AHEAD * strides[0]);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                         let values = _mm512_maskz_loadu_ps(mask, row);
                         _mm512_storeu_ps(to.add(k * STRIP + half * LANES), values);
                     }
@@ -190,6 +217,33 @@ mod x86 {
         }
     }
 
+    /// Steps of the depth that follow each other.
+    fn one_by_one(rows: Rows) -> impl FnMut() -> [*const f32; 2] {
+        let (mut left, ahead) = (rows.left, AHEAD * rows.strides[1]);
+        move || {
+            let step = left;
+            left = left.wrapping_add(rows.strides[1]);
+            [step, step.wrapping_add(ahead)]
+        }
+    }
+
+    /// Steps of the depth that lie at `order`.
+    ///
+    /// # Safety
+    /// `order` has `rows.depth` numbers, and is asked no more often.
+    unsafe fn in_order(rows: Rows, order: *const u32) -> impl FnMut() -> [*const f32; 2] {
+        let (mut next, end) = (order, order.wrapping_add(rows.depth));
+        move || {
+            // SAFETY: as the caller promises.
+            let place = |at: *const u32| unsafe { *at as usize * rows.strides[1] };
+            let ahead = next.wrapping_add(AHEAD);
+            let ahead = if ahead < end { ahead } else { next };
+            let step = [next, ahead].map(|at| rows.left.wrapping_add(place(at)));
+            next = next.wrapping_add(1);
+            step
+        }
+    }
+
     /// A tile of 1 to [`TILE`] rows.
     #[target_feature(enable = "avx512f")]
     unsafe fn run(rows: Rows, strip: *const f32, columns: usize) {
@@ -197,7 +251,14 @@ mod x86 {
             ($($height:literal)*) => {
                 match rows.count {
                     // SAFETY: as the caller promises.
-                    $($height => unsafe { tile::<$height>(rows, strip, columns) },)*
+                    $($height => unsafe {
+                        match rows.order {
+                            None => tile::<$height>(rows, strip, columns, rows.strides[0], one_by_one(rows)),
+                            Some(order) => {
+                                tile::<$height>(rows, strip, columns, 1, in_order(rows, order))
+                            }
+                        }
+                    },)*
                     _ => unreachable!("tiles have 1 to {TILE} rows"),
                 }
             };
@@ -205,31 +266,51 @@ mod x86 {
         of_height!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
     }
 
+    /// `stride`: between rows of the left matrix; a constant is faster. `step()`: where the next step of the depth lies in the left matrix, and one to ask
+    /// for ahead.
     #[target_feature(enable = "avx512f")]
-    unsafe fn tile<const HEIGHT: usize>(rows: Rows, strip: *const f32, columns: usize) {
+    unsafe fn tile<const HEIGHT: usize>(
+        rows: Rows,
+        strip: *const f32,
+        columns: usize,
+        stride: usize,
+        mut step: impl FnMut() -> [*const f32; 2],
+    ) {
         // SAFETY: as the caller promises.
         unsafe {
             let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
-            let (mut left, mut right) = (rows.left, strip);
+            let mut right = strip;
+            let last = (HEIGHT - 1) * stride;
             for _ in 0..rows.depth {
+                let [left, ahead] = step();
+                for row in [0, last] {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(row).cast());
+                }
                 let low = _mm512_loadu_ps(right);
                 let high = _mm512_loadu_ps(right.add(LANES));
                 for (i, sums) in sums.iter_mut().enumerate() {
-                    let factor = _mm512_set1_ps(*left.add(i * rows.strides[0]));
+                    let factor = _mm512_set1_ps(*left.add(i * stride));
                     sums[0] = _mm512_fmadd_ps(factor, low, sums[0]);
                     sums[1] = _mm512_fmadd_ps(factor, high, sums[1]);
                 }
-                left = left.wrapping_add(rows.strides[1]);
                 right = right.wrapping_add(STRIP);
             }
             let masks = masks(columns);
+            let (from, from_stride) = match rows.start {
+                Start::Bias(bias) => (bias, 0),
+                _ => (rows.result.cast_const(), rows.stride),
+            };
             for (i, sums) in sums.into_iter().enumerate() {
-                for ((half, mask), sum) in masks.into_iter().enumerate().zip(sums) {
+                for ((half, mask), mut sum) in masks.into_iter().enumerate().zip(sums) {
+                    if !matches!(rows.start, Start::Zero) {
+                        let from = from.wrapping_add(i * from_stride + half * LANES);
+                        sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, from), sum);
+                    }
+                    if rows.finish == Finish::Rectified {
+                        // The second where one is not a number.
+                        sum = _mm512_max_ps(_mm512_setzero_ps(), sum);
+                    }
                     let result = rows.result.wrapping_add(i * rows.stride + half * LANES);
-                    let sum = match rows.added {
-                        true => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, result), sum),
-                        false => sum,
-                    };
                     match columns == STRIP {
                         true => _mm512_storeu_ps(result, sum),
                         false => _mm512_mask_storeu_ps(result, mask, sum),

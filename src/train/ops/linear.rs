@@ -27,18 +27,11 @@ pub fn forward<T: Real>(shape: Shape, x: &[T], weight: &[T], bias: Option<&[T]>,
         inputs,
         outputs,
     } = shape;
-    let into = match bias {
-        Some(bias) => {
-            rows::for_each(y, outputs, |_, row| row.copy_from_slice(bias));
-            Into::Added
-        }
-        None => Into::Written,
-    };
     products(vec![Product {
         left: View::rows(x, rows, inputs),
         right: View::rows(weight, inputs, outputs),
         result: ViewMut::rows(y, rows, outputs),
-        into,
+        into: Into::with(bias),
     }]);
 }
 

@@ -5,13 +5,16 @@
 //! (of `kernel` where it serves, of the `gemm` crate elsewhere),
 //! so neither the number of threads nor the other products of a group change a bit.
 
-use crate::train::ops::kernel::{self, STRIP};
+use crate::train::ops::kernel::{self, Finish, STRIP, Start};
 use crate::train::ops::meter;
 use crate::train::ops::real::Real;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Rows and columns of a tile of the result.
+/// Rows and columns of a tile of the result where the kernel serves: the more rows, the
+/// less often a strip is copied.
+const STRIP_TILE: [usize; 2] = [512, STRIP];
+/// The same elsewhere.
 const TILE: [usize; 2] = [128, 256];
 /// Fewer rows are not worth the copy of a strip; nor are columns of less than half of one.
 const FEW: usize = 8;
@@ -22,12 +25,14 @@ const DEPTH: usize = 256;
 #[repr(align(64))]
 struct Strip(MaybeUninit<[f32; DEPTH * STRIP]>);
 
-/// A matrix to read: element (i, j) lies at `i * strides[0] + j * strides[1]`.
+/// A matrix to read: element (i, j) lies at `i * strides[0] + j * strides[1]`, or with
+/// `order[j]` for j.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
     values: &'a [T],
     shape: [usize; 2],
     strides: [usize; 2],
+    order: Option<&'a [u32]>,
 }
 
 impl<'a, T> View<'a, T> {
@@ -47,6 +52,22 @@ impl<'a, T> View<'a, T> {
             values,
             shape,
             strides,
+            order: None,
+        }
+    }
+
+    /// The transpose of the rows `order` of a matrix with `columns` columns: a product's
+    /// left matrix, taken where its rows lie.
+    ///
+    /// Shape: columns, length of the order.
+    pub fn transposed_rows(values: &'a [T], columns: usize, order: &'a [u32]) -> Self {
+        let rows = order.iter().max().map_or(0, |&last| last as usize + 1);
+        assert!(rows * columns <= values.len(), "a view fits its slice");
+        View {
+            values,
+            shape: [columns, order.len()],
+            strides: [1, columns],
+            order: Some(order),
         }
     }
 
@@ -65,11 +86,17 @@ impl<'a, T> View<'a, T> {
 
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
+        assert!(self.order.is_none(), "only columns have an order");
         View {
-            values: self.values,
             shape: [self.shape[1], self.shape[0]],
             strides: [self.strides[1], self.strides[0]],
+            ..self
         }
+    }
+
+    /// For operands whose columns must lie one after another.
+    pub(super) fn assert_unordered(&self) {
+        assert!(self.order.is_none(), "only a product's left matrix");
     }
 }
 
@@ -124,6 +151,22 @@ impl<T> ViewMut<'_, T> {
     pub(super) fn start(self) -> *mut T {
         self.values.as_mut_ptr()
     }
+
+    /// The same for a while.
+    pub(super) fn reborrow(&mut self) -> ViewMut<'_, T> {
+        ViewMut {
+            values: self.values,
+            shape: self.shape,
+            strides: self.strides,
+        }
+    }
+
+    /// Row after row.
+    pub(super) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
+        let [rows, columns] = self.shape;
+        let chunks = self.values.chunks_mut(self.strides[0].max(1));
+        chunks.take(rows).map(move |row| &mut row[..columns])
+    }
 }
 
 /// One past the last element of a view.
@@ -136,11 +179,29 @@ fn reach(shape: [usize; 2], strides: [usize; 2]) -> usize {
 
 /// What happens to the old content of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum Into<'a, T> {
     /// C = A B
     Written,
     /// C += A B
     Added,
+    /// C = A B + b in every row.
+    Biased(&'a [T]),
+}
+
+impl<'a, T> Into<'a, T> {
+    /// With the bias, if there is one.
+    pub fn with(bias: Option<&'a [T]>) -> Self {
+        bias.map_or(Into::Written, Into::Biased)
+    }
+
+    /// What sums of the kernel begin with that belong to the columns from `first` on.
+    pub(super) fn start(self, first: usize) -> Start {
+        match self {
+            Into::Written => Start::Zero,
+            Into::Added => Start::Result,
+            Into::Biased(bias) => Start::Bias(bias[first..].as_ptr().cast()),
+        }
+    }
 }
 
 /// C = A B or C += A B.
@@ -153,10 +214,10 @@ pub struct Product<'a, T> {
     /// C. Shape: m, n.
     pub result: ViewMut<'a, T>,
     /// Written or added.
-    pub into: Into,
+    pub into: Into<'a, T>,
 }
 
-impl<T: Real> Product<'_, T> {
+impl<'a, T: Real> Product<'a, T> {
     /// The product on this thread.
     pub fn run(self) {
         let shape = self.result.shape;
@@ -164,14 +225,19 @@ impl<T: Real> Product<'_, T> {
         tile.run([0, 0], shape);
     }
 
-    fn tiles(self) -> Tiles<T> {
+    fn tiles(self) -> Tiles<'a, T> {
         let [rows, columns] = self.result.shape;
         let depth = self.left.shape[1];
         assert_eq!(self.left.shape[0], rows, "rows of a product");
         assert_eq!(self.right.shape, [depth, columns], "columns of a product");
+        self.right.assert_unordered();
+        if let Into::Biased(bias) = self.into {
+            assert_eq!(bias.len(), columns, "bias of a product");
+        }
         Tiles {
             left: self.left.values.as_ptr(),
             left_strides: self.left.strides,
+            order: self.left.order,
             right: self.right.values.as_ptr(),
             right_strides: self.right.strides,
             result: self.result.values.as_mut_ptr(),
@@ -184,24 +250,25 @@ impl<T: Real> Product<'_, T> {
 }
 
 /// A product whose lifetimes are checked by the caller's frame.
-struct Tiles<T> {
+struct Tiles<'a, T> {
     left: *const T,
     left_strides: [usize; 2],
+    order: Option<&'a [u32]>,
     right: *const T,
     right_strides: [usize; 2],
     result: *mut T,
     result_strides: [usize; 2],
     shape: [usize; 2],
     depth: usize,
-    into: Into,
+    into: Into<'a, T>,
 }
 
 // SAFETY: tiles of a product write disjoint parts of its result.
-unsafe impl<T: Sync> Sync for Tiles<T> {}
+unsafe impl<T: Sync> Sync for Tiles<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Send for Tiles<T> {}
+unsafe impl<T: Send> Send for Tiles<'_, T> {}
 
-impl<T: Real> Tiles<T> {
+impl<T: Real> Tiles<'_, T> {
     /// The part of the result that starts at `from`.
     fn run(&self, from: [usize; 2], [rows, columns]: [usize; 2]) {
         if rows == 0 || columns == 0 {
@@ -213,19 +280,33 @@ impl<T: Real> Tiles<T> {
             let result = self
                 .result
                 .add(from[0] * self.result_strides[0] + from[1] * self.result_strides[1]);
-            if self.depth == 0 {
-                if self.into == Into::Written {
-                    for i in 0..rows {
-                        let row = result.add(i * self.result_strides[0]);
-                        std::slice::from_raw_parts_mut(row, columns).fill(T::ZERO);
-                    }
-                }
-                return;
-            }
             meter::product(2 * rows * columns * self.depth, || {
-                if kernel::serves::<T>() && rows >= FEW && 2 * columns >= STRIP {
+                let worth = rows >= FEW && 2 * columns >= STRIP && self.depth > 0;
+                if kernel::serves::<T>() && worth {
                     return self.by_strips(from, [rows, columns]);
                 }
+                if self.into != Into::Added {
+                    for i in 0..rows {
+                        let row = result.add(i * self.result_strides[0]);
+                        let row = std::slice::from_raw_parts_mut(row, columns);
+                        match self.into {
+                            Into::Biased(bias) => row.copy_from_slice(&bias[from[1]..][..columns]),
+                            _ => row.fill(T::ZERO),
+                        }
+                    }
+                }
+                if self.depth == 0 {
+                    return;
+                }
+                let [row, step] = self.left_strides;
+                let left = self.left.add(from[0] * row);
+                let gathered = self
+                    .order
+                    .map(|order| gather(left, [row, step], rows, order));
+                let (left, [row, step]) = match &gathered {
+                    Some(values) => (values.as_ptr(), [1, rows]),
+                    None => (left, [row, step]),
+                };
                 gemm::gemm(
                     rows,
                     columns,
@@ -233,10 +314,10 @@ impl<T: Real> Tiles<T> {
                     result,
                     self.result_strides[1] as isize,
                     self.result_strides[0] as isize,
-                    self.into == Into::Added,
-                    self.left.add(from[0] * self.left_strides[0]),
-                    self.left_strides[1] as isize,
-                    self.left_strides[0] as isize,
+                    true,
+                    left,
+                    step as isize,
+                    row as isize,
                     self.right.add(from[1] * self.right_strides[1]),
                     self.right_strides[1] as isize,
                     self.right_strides[0] as isize,
@@ -267,14 +348,23 @@ impl<T: Real> Tiles<T> {
                 unsafe {
                     let right = right.add(k * right_depth + column * right_column);
                     kernel::pack(depth, width, right, self.right_strides, strip);
+                    let step = match self.order {
+                        Some(_) => 0,
+                        None => k * left_depth,
+                    };
                     let rows = kernel::Rows {
-                        left: left.add(from[0] * left_row + k * left_depth),
+                        left: left.add(from[0] * left_row + step),
                         strides: self.left_strides,
+                        order: self.order.map(|order| order[k..].as_ptr()),
                         result: result.add(from[0] * self.result_strides[0] + column),
                         stride: self.result_strides[0],
                         count: rows,
                         depth,
-                        added: self.into == Into::Added || k > 0,
+                        start: match k {
+                            0 => self.into.start(column),
+                            _ => Start::Result,
+                        },
+                        finish: Finish::Kept,
                     };
                     kernel::multiply(rows, strip, width);
                 }
@@ -283,15 +373,36 @@ impl<T: Real> Tiles<T> {
     }
 }
 
+/// Copies `rows` rows of a left matrix, step after step of the depth.
+///
+/// # Safety
+/// The elements exist.
+unsafe fn gather<T: Copy>(
+    left: *const T,
+    [row, step]: [usize; 2],
+    rows: usize,
+    order: &[u32],
+) -> Vec<T> {
+    let steps = order.iter().map(|&k| left.wrapping_add(k as usize * step));
+    // SAFETY: as the caller promises.
+    steps
+        .flat_map(|at| (0..rows).map(move |i| unsafe { *at.add(i * row) }))
+        .collect()
+}
+
 /// All products, their tiles shared among threads.
 pub fn products<T: Real>(products: Vec<Product<T>>) {
-    let all: Vec<Tiles<T>> = products.into_iter().map(Product::tiles).collect();
+    let all: Vec<Tiles<'_, T>> = products.into_iter().map(Product::tiles).collect();
+    let tile = match kernel::serves::<T>() {
+        true => STRIP_TILE,
+        false => TILE,
+    };
     let mut tasks = Vec::new();
     for tiles in &all {
-        for row in (0..tiles.shape[0]).step_by(TILE[0]) {
-            for column in (0..tiles.shape[1]).step_by(TILE[1]) {
-                let rows = TILE[0].min(tiles.shape[0] - row);
-                let columns = TILE[1].min(tiles.shape[1] - column);
+        for row in (0..tiles.shape[0]).step_by(tile[0]) {
+            for column in (0..tiles.shape[1]).step_by(tile[1]) {
+                let rows = tile[0].min(tiles.shape[0] - row);
+                let columns = tile[1].min(tiles.shape[1] - column);
                 tasks.push((tiles, [row, column], [rows, columns]));
             }
         }
@@ -303,7 +414,7 @@ pub fn products<T: Real>(products: Vec<Product<T>>) {
 }
 
 /// One product, its tiles shared among threads.
-pub fn product<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into: Into) {
+pub fn product<T: Real>(left: View<T>, right: View<T>, result: ViewMut<T>, into: Into<T>) {
     products(vec![Product {
         left,
         right,
@@ -387,6 +498,52 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Rows 3, 1, 5, 7, ... of a matrix, one of them twice, against a copy.
+    fn check_chosen_rows<T: Real>(numbers: fn(u64, usize) -> Vec<T>) {
+        for (m, k, n) in [(1, 3, 1), (40, 300, 70), (13, 5, 40), (3, 0, 2)] {
+            let (from, b) = (numbers(1, (2 * k + 4) * m), numbers(2, k * n));
+            let mut order: Vec<u32> = (0..k as u32).map(|i| 2 * i + 1).collect();
+            if k > 1 {
+                (order[0], order[1]) = (3, 3);
+            }
+            let rows = order.iter().map(|&i| &from[i as usize * m..][..m]);
+            let copy: Vec<T> = rows.flatten().copied().collect();
+            let chosen = View::transposed_rows(&from, m, &order);
+            let copied = View::rows(&copy, k, m).transposed();
+            let bias = numbers(3, n);
+            for into in [Into::Written, Into::Added, Into::Biased(&bias)] {
+                let run = |left| {
+                    let mut c = numbers(4, m * n);
+                    let result = ViewMut::rows(&mut c, m, n);
+                    product(left, View::rows(&b, k, n), result, into);
+                    c
+                };
+                assert_eq!(run(chosen), run(copied), "{m} {k} {n} {into:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_takes_chosen_rows_where_they_lie() {
+        check_chosen_rows(normals);
+        check_chosen_rows(narrow_normals);
+    }
+
+    #[test]
+    fn a_biased_product_begins_with_the_bias() {
+        for n in [1, 20, 40] {
+            let (a, b, bias) = (normals(1, 9 * 4), normals(2, 4 * n), normals(3, n));
+            let run = |into, mut c: Vec<f64>| {
+                let (left, right) = (View::rows(&a, 9, 4), View::rows(&b, 4, n));
+                product(left, right, ViewMut::rows(&mut c, 9, n), into);
+                c
+            };
+            let filled = bias.repeat(9);
+            let biased = run(Into::Biased(&bias), vec![f64::NAN; 9 * n]);
+            assert_eq!(biased, run(Into::Added, filled));
         }
     }
 

@@ -27,6 +27,7 @@ pub enum Norm {
 /// What the backward pass needs beside x: a row's [mean, r] (mean 0 for RMS norm).
 pub type Moments<T> = [T; 2];
 
+#[inline(always)]
 fn moments<T: Real>(norm: Norm, epsilon: T, x: &[T]) -> Moments<T> {
     let scale = T::ONE / T::of(x.len() as f64);
     let mean = match norm {
@@ -52,16 +53,13 @@ pub fn forward<T: Real>(
 ) {
     let width = gain.len();
     let epsilon = T::of(epsilon);
-    rows::for_each(saved, 1, |row, saved| {
-        saved[0] = vectorised!(|| moments(norm, epsilon, &x[row * width..][..width]));
-    });
-    let saved = &*saved;
-    rows::for_each(y, width, |row, y| {
-        let [mean, r] = saved[row];
+    rows::for_each_pair((y, width), (saved, 1), |row, y, saved| {
         let x = &x[row * width..][..width];
         vectorised!(|| {
-            for i in 0..width {
-                y[i] = gain[i] * ((x[i] - mean) * r);
+            let [mean, r] = moments(norm, epsilon, x);
+            saved[0] = [mean, r];
+            for ((y, &x), &gain) in y.iter_mut().zip(x).zip(gain) {
+                *y = gain * ((x - mean) * r);
             }
             if let Some(shift) = shift {
                 for (y, &shift) in y.iter_mut().zip(shift) {
@@ -96,41 +94,42 @@ pub fn backward<T: Real>(
 ) {
     let width = gain.len();
     let scale = T::ONE / T::of(width as f64);
-    rows::for_each(dx, width, |row, dx| {
-        let [mean, r] = saved[row];
-        let x = &x[row * width..][..width];
-        let dy = &dy[row * width..][..width];
-        vectorised!(|| {
-            for i in 0..width {
-                dx[i] = gain[i] * dy[i];
-            }
-            let shift = match norm {
-                Norm::Layer => sum(dx) * scale,
-                Norm::RootMeanSquare => T::ZERO,
-            };
-            // mean(g u) = r (mean(g x) - mean(g) mean(x)) would cancel; u first.
-            let mut along = T::ZERO;
-            let mut centred = [T::ZERO; 64];
-            for (dx, x) in dx.chunks(64).zip(x.chunks(64)) {
-                let centred = &mut centred[..x.len()];
-                for (c, &x) in centred.iter_mut().zip(x) {
-                    *c = (x - mean) * r;
+    let parts = rows::map_blocks(dx, width, |first, block| {
+        let (mut d_gain, mut centred) = (vec![T::ZERO; width], vec![T::ZERO; width]);
+        for (i, dx) in block.chunks_exact_mut(width).enumerate() {
+            let [mean, r] = saved[first + i];
+            let at = (first + i) * width..(first + i + 1) * width;
+            let (x, dy) = (&x[at.clone()], &dy[at]);
+            vectorised!(|| {
+                // mean(g u) = r (mean(g x) - mean(g) mean(x)) would cancel; u first.
+                for (u, &x) in centred.iter_mut().zip(x) {
+                    *u = (x - mean) * r;
                 }
-                along += dot(dx, centred);
-            }
-            let along = along * scale;
-            for i in 0..width {
-                dx[i] = r * (dx[i] - shift - (x[i] - mean) * r * along);
-            }
-        });
-    });
-    rows::add_column_sums(gradients.gain, saved.len(), |row, first, sums| {
-        let [mean, r] = saved[row];
-        let at = row * width + first..row * width + first + sums.len();
-        for ((sum, &x), &dy) in sums.iter_mut().zip(&x[at.clone()]).zip(&dy[at]) {
-            *sum += dy * ((x - mean) * r);
+                for ((d_gain, &dy), &u) in d_gain.iter_mut().zip(dy).zip(&centred) {
+                    *d_gain += dy * u;
+                }
+                for ((dx, &gain), &dy) in dx.iter_mut().zip(gain).zip(dy) {
+                    *dx = gain * dy;
+                }
+            });
+            vectorised!(|| {
+                let shift = match norm {
+                    Norm::Layer => sum(dx) * scale,
+                    Norm::RootMeanSquare => T::ZERO,
+                };
+                let along = dot(dx, &centred) * scale;
+                for (dx, &u) in dx.iter_mut().zip(&centred) {
+                    *dx = r * (*dx - shift - u * along);
+                }
+            });
         }
+        d_gain
     });
+    for part in parts {
+        for (total, part) in gradients.gain.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
     if let Some(shift) = gradients.shift {
         add_bias_gradient(dy, width, shift);
     }

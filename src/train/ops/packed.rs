@@ -4,7 +4,9 @@
 //! `kernel` reads them, or in rows where it does not serve. Bits of a
 //! row of C depend on that row of A and on B alone.
 
-use crate::train::ops::kernel::{self, STRIP};
+use crate::train::ops::activation::rectified;
+pub use crate::train::ops::kernel::Finish;
+use crate::train::ops::kernel::{self, STRIP, Start};
 use crate::train::ops::matmul::{Into, Product, View, ViewMut};
 use crate::train::ops::meter;
 use crate::train::ops::real::Real;
@@ -49,6 +51,7 @@ impl<T: Real> Packed<T> {
 
     /// Replaces the copy by one of `right`.
     pub fn pack(&mut self, right: View<T>) {
+        right.assert_unordered();
         let [depth, columns] = right.shape();
         self.shape = [depth, columns];
         let width = match kernel::serves::<T>() {
@@ -75,21 +78,29 @@ impl<T: Real> Packed<T> {
         }
     }
 
-    /// C = A B on this thread.
-    pub fn product(&self, left: View<T>, result: ViewMut<T>) {
+    /// C = A B, C += A B or C = A B + b on this thread, and what becomes of it.
+    pub fn product(&self, left: View<T>, mut result: ViewMut<T>, into: Into<T>, finish: Finish) {
         let [depth, columns] = self.shape;
         if !kernel::serves::<T>() || depth == 0 {
             let right = View::rows(&self.values()[..depth * columns], depth, columns);
             let product = Product {
                 left,
                 right,
-                result,
-                into: Into::Written,
+                result: result.reborrow(),
+                into,
             };
-            return product.run();
+            product.run();
+            if finish == Finish::Rectified {
+                result.rows_mut().flatten().for_each(|c| *c = rectified(*c));
+            }
+            return;
         }
+        left.assert_unordered();
         let ([rows, inner], [height, width]) = (left.shape(), result.shape());
         assert_eq!([inner, height, width], [depth, rows, columns], "a product");
+        if let Into::Biased(bias) = into {
+            assert_eq!(bias.len(), columns, "bias of a product");
+        }
         if rows == 0 {
             return;
         }
@@ -105,11 +116,19 @@ impl<T: Real> Packed<T> {
                         let rows = kernel::Rows {
                             left: from.add(k * left.strides()[1]).cast(),
                             strides: left.strides(),
+                            order: None,
                             result: to.add(first).cast(),
                             stride,
                             count: rows,
                             depth: DEPTH.min(depth - k),
-                            added: k > 0,
+                            start: match k {
+                                0 => into.start(first),
+                                _ => Start::Result,
+                            },
+                            finish: match k + DEPTH < depth {
+                                true => Finish::Kept,
+                                false => finish,
+                            },
                         };
                         kernel::multiply(rows, strip.cast(), count);
                     }
@@ -137,19 +156,32 @@ mod tests {
         ] {
             let (a, b) = (numbers(1, m * k), numbers(2, k * n));
             let turned: Vec<T> = (0..k * n).map(|i| b[i % k * n + i / k]).collect();
+            let bias = numbers(3, n);
             let mut packed = Packed::default();
             for right in [View::rows(&b, k, n), View::rows(&turned, n, k).transposed()] {
                 packed.pack(right);
                 let mut c = vec![T::of(f64::NAN); m * n];
-                packed.product(View::rows(&a, m, k), ViewMut::rows(&mut c, m, n));
-                for (index, c) in c.iter().enumerate() {
+                let mut run = |into, finish| {
+                    let result = ViewMut::rows(&mut c, m, n);
+                    packed.product(View::rows(&a, m, k), result, into, finish);
+                    c.clone()
+                };
+                let results = [
+                    run(Into::Written, Finish::Kept),
+                    run(Into::Added, Finish::Kept),
+                    run(Into::Biased(&bias), Finish::Kept),
+                    run(Into::Biased(&bias), Finish::Rectified),
+                ];
+                for (index, bias) in (0..m * n).map(|index| (index, &bias[index % n])) {
                     let (i, j) = (index / n, index % n);
                     let terms = (0..k).map(|l| a[i * k + l].wide() * b[l * n + j].wide());
-                    let expected: f64 = terms.sum();
-                    assert!(
-                        (c.wide() - expected).abs() < tolerance,
-                        "{m} {k} {n}: {i} {j}"
-                    );
+                    let (sum, bias) = (terms.sum::<f64>(), bias.wide());
+                    let expected = [sum, 2.0 * sum, sum + bias, (sum + bias).max(0.0)];
+                    for (c, e) in results.iter().zip(expected) {
+                        let error = (c[index].wide() - e).abs();
+                        let near = error < tolerance * (1.0 + e.abs());
+                        assert!(near, "{m} {k} {n}: {i} {j}");
+                    }
                 }
             }
         }

@@ -113,52 +113,35 @@ impl Real for f32 {
         f64::from(self)
     }
 
-    /// x = n log 2 + r, |r| <= log(2)/2, then Taylor's polynomial of degree 7;
-    /// within 2 units in the last place.
+    /// Within 2 units in the last place.
     #[inline(always)]
     fn exp(self) -> f32 {
-        const LOW: f32 = -87.3;
         const HIGH: f32 = 88.72;
-        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-        const ROUND: f32 = 12_582_912.0;
         let x = if self < LOW { LOW } else { self };
         let x = if x > HIGH { HIGH } else { x };
-        let shifted = x * std::f32::consts::LOG2_E + ROUND;
-        let n = shifted - ROUND;
-        let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-        let p = 1.0 / 5040.0;
-        let p = p * r + 1.0 / 720.0;
-        let p = p * r + 1.0 / 120.0;
-        let p = p * r + 1.0 / 24.0;
-        let p = p * r + 1.0 / 6.0;
-        let p = p * r + 0.5;
-        let p = p * (r * r) + r + 1.0;
+        let (p, n) = exp_parts(x);
         // 2^n in two factors: at the upper end n is 128, one too many for one.
-        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
         let half = n >> 1;
-        let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
-        let value = p * power(half) * power(n - half);
+        let value = p * power_of_two(half) * power_of_two(n - half);
         let value = if self > HIGH { f32::INFINITY } else { value };
         if self < LOW { 0.0 } else { value }
     }
 
-    /// max(x, 0) + 2 artanh(s), s = u / (2 + u), u = e^-|x|: the series of artanh
-    /// in s <= 1/3 to s^15.
+    /// max(x, 0) + log(1 + u), u = e^-|x|: log(1 + u) / u on [0, 1] by the polynomial of
+    /// degree 9 with the least relative error, 5e-9.
     #[inline(always)]
     fn softplus(self) -> f32 {
-        let u = Real::exp(-Real::abs(self));
-        let s = u / (2.0 + u);
-        let q = s * s;
-        let p = 1.0 / 15.0;
-        let p = p * q + 1.0 / 13.0;
-        let p = p * q + 1.0 / 11.0;
-        let p = p * q + 1.0 / 9.0;
-        let p = p * q + 1.0 / 7.0;
-        let p = p * q + 1.0 / 5.0;
-        let p = p * q + 1.0 / 3.0;
-        let p = p * q + 1.0;
+        let x = -Real::abs(self);
+        let (p, n) = exp_parts(if x < LOW { LOW } else { x });
+        let u = p * power_of_two(n);
+        // In pairs: one term after another would wait for each other.
+        let (square, fourth) = (u * u, (u * u) * (u * u));
+        let low = (1.0 - 0.499_999_02 * u) + (0.333_299_64 - 0.249_541_34 * u) * square;
+        let high = (0.196_759_39 - 0.153_055_92 * u) + (0.106_036_544 - 0.056_959_53 * u) * square;
+        let last = 0.019_851_46 - 0.003_244_024_7 * u;
+        let p = low + (high + last * fourth) * fourth;
         let positive = if self < 0.0 { 0.0 } else { self };
-        positive + 2.0 * s * p
+        positive + u * p
     }
 
     /// The rational minimax form x P(x^2) / Q(x^2) on |x| <= 4, as in
@@ -190,6 +173,33 @@ impl Real for f32 {
     fn abs(self) -> f32 {
         f32::abs(self)
     }
+}
+
+/// Below it e^x is no normal number.
+const LOW: f32 = -87.3;
+
+/// e^x = p 2^n: x = n log 2 + r, |r| <= log(2)/2, p Taylor's polynomial of degree 7 in r.
+#[inline(always)]
+fn exp_parts(x: f32) -> (f32, i32) {
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let p = 1.0 / 5040.0;
+    let p = p * r + 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * (r * r) + r + 1.0;
+    (p, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+}
+
+/// 2^n, n from -126 to 127.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
 }
 
 /// What `vectorised!` compiles for.
@@ -244,7 +254,8 @@ pub(crate) fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
 /// it; the same bits everywhere, because multiplications and additions are never fused.
 ///
 /// A macro, so that every level has a closure of its own: one that is called from
-/// several functions would not be inlined into them, and would be compiled for none.
+/// several functions would not be inlined into them, and would be compiled for none. Nor
+/// would a long one: give it a loop or two.
 macro_rules! vectorised {
     (|| $work:expr) => {
         match $crate::train::ops::real::Level::best() {
@@ -265,6 +276,19 @@ macro_rules! vectorised {
     };
 }
 pub(crate) use vectorised;
+
+/// Asks for numbers that will soon be read: where they lie is hard to guess.
+#[inline(always)]
+pub fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks((64 / size_of::<T>()).max(1)) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which every processor of the architecture takes.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
 
 /// Partial sums that run side by side in [`dot`] and [`sum`].
 const LANES: usize = 16;

@@ -5,7 +5,7 @@
 //! through their difference. The backward pass turns back.
 
 use crate::error::{Error, Result};
-use crate::train::ops::real::Real;
+use crate::train::ops::real::{Real, vectorised};
 use crate::train::ops::rows;
 
 /// Sines and cosines of every position.
@@ -64,17 +64,21 @@ impl<T: Real> Rotary<T> {
     /// # Shapes
     /// x: rows, columns.
     pub fn apply(&self, x: &mut [T], columns: usize, length: usize, starts: &[usize], turn: Turn) {
+        let sign = match turn {
+            Turn::Forth => T::ONE,
+            Turn::Back => -T::ONE,
+        };
         rows::for_each(x, columns, |row, x| {
             let turns = &self.turns[row % length * self.pairs..][..self.pairs];
             for &start in starts {
                 let (first, second) = x[start..][..2 * self.pairs].split_at_mut(self.pairs);
-                for ((a, b), &[cosine, sine]) in first.iter_mut().zip(second).zip(turns) {
-                    let sine = match turn {
-                        Turn::Forth => sine,
-                        Turn::Back => -sine,
-                    };
-                    (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
-                }
+                vectorised!(|| {
+                    let turned = first.iter_mut().zip(second).zip(turns);
+                    for ((a, b), &[cosine, sine]) in turned {
+                        let sine = sine * sign;
+                        (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
+                    }
+                });
             }
         });
     }

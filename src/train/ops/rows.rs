@@ -6,9 +6,13 @@ use rayon::prelude::*;
 /// Numbers that one task should handle: less costs more than it gains.
 const NUMBERS: usize = 16_384;
 
+/// Rows that one task handles at most: short ones, such as a token's scores, take more work
+/// than their numbers tell.
+const ROWS: usize = 256;
+
 /// Rows of one task.
 pub fn rows_per_task(columns: usize) -> usize {
-    (NUMBERS / columns.max(1)).max(1)
+    (NUMBERS / columns.max(1)).clamp(1, ROWS)
 }
 
 /// Runs `work(row, values)` on every row of a matrix with `columns` columns.
@@ -22,6 +26,27 @@ pub fn for_each<T: Send>(
             work(first + i, row);
         }
     });
+}
+
+/// Runs `work(row, values, others)` on the rows of two matrices, each given with its columns.
+pub fn for_each_pair<T: Send, U: Send>(
+    (matrix, columns): (&mut [T], usize),
+    (other, other_columns): (&mut [U], usize),
+    work: impl Fn(usize, &mut [T], &mut [U]) + Send + Sync,
+) {
+    let rows = rows_per_task(columns);
+    let others = other.par_chunks_mut((rows * other_columns).max(1));
+    matrix
+        .par_chunks_mut((rows * columns).max(1))
+        .zip(others)
+        .enumerate()
+        .for_each(|(task, (block, others))| {
+            let pairs = block.chunks_exact_mut(columns);
+            let pairs = pairs.zip(others.chunks_exact_mut(other_columns));
+            for (i, (row, other)) in pairs.enumerate() {
+                work(task * rows + i, row, other);
+            }
+        });
 }
 
 /// Runs `work(first row, values)` on blocks of rows whose size the number of columns

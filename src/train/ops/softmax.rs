@@ -3,21 +3,56 @@
 //! p_i = exp(z_i - m) / sum_j exp(z_j - m), m the largest;
 //! dL/dz_i = p_i (dL/dp_i - sum_j p_j dL/dp_j).
 
-use crate::train::ops::real::{Real, dot, maximum, sum};
+use crate::train::ops::real::{Real, dot, maximum, sum, vectorised};
 
 /// Replaces scores by probabilities and returns log sum_j exp(z_j).
 #[inline(always)]
 pub fn forward<T: Real>(row: &mut [T]) -> f64 {
     let largest = maximum(row);
-    for value in row.iter_mut() {
+    raise(row, largest);
+    largest.wide() + normalise(row).wide().ln()
+}
+
+/// [`forward`] of every row, with log sum_j exp(z_j) of each. Every step is one of all rows:
+/// row after row would wait for its own sums.
+///
+/// # Shapes
+/// rows: log_sums, columns.
+pub fn forward_rows<T: Real>(rows: &mut [T], columns: usize, log_sums: &mut [T]) {
+    vectorised!(
+        || for (row, largest) in rows.chunks_exact(columns).zip(&mut *log_sums) {
+            *largest = maximum(row);
+        }
+    );
+    vectorised!(
+        || for (row, largest) in rows.chunks_exact_mut(columns).zip(&*log_sums) {
+            raise(row, *largest);
+        }
+    );
+    vectorised!(
+        || for (row, log_sum) in rows.chunks_exact_mut(columns).zip(log_sums) {
+            *log_sum = T::of(log_sum.wide() + normalise(row).wide().ln());
+        }
+    );
+}
+
+/// Replaces z by exp(z - largest).
+#[inline(always)]
+fn raise<T: Real>(row: &mut [T], largest: T) {
+    for value in row {
         *value = (*value - largest).exp();
     }
+}
+
+/// Divides by the sum and returns it.
+#[inline(always)]
+fn normalise<T: Real>(row: &mut [T]) -> T {
     let total = sum(row);
     let scale = T::ONE / total;
-    for value in row.iter_mut() {
+    for value in row {
         *value *= scale;
     }
-    largest.wide() + total.wide().ln()
+    total
 }
 
 /// Replaces dL/dp by dL/dz.

@@ -24,15 +24,35 @@ pub enum Response {
 impl Response {
     /// a of one output.
     pub fn forward<T: Real>(self, out: &[T]) -> T {
+        vectorised!(|| self.of_row(out))
+    }
+
+    /// `affinities[i]` of row i of outputs.
+    ///
+    /// # Shapes
+    /// out: rows, width. affinities: rows.
+    pub fn forward_rows<'a, T: Real>(
+        self,
+        out: &[T],
+        width: usize,
+        affinities: impl Iterator<Item = &'a mut T>,
+    ) {
+        vectorised!(|| for (a, out) in affinities.zip(out.chunks_exact(width)) {
+            *a = self.of_row(out);
+        });
+    }
+
+    #[inline(always)]
+    fn of_row<T: Real>(self, out: &[T]) -> T {
         let width = T::of(out.len() as f64);
-        vectorised!(|| match self {
+        match self {
             Response::Norm => dot(out, out).sqrt(),
             Response::NormPerRootWidth => (dot(out, out) / width).sqrt(),
             Response::SoftplusMean => sum_of(out, T::softplus) / width,
             Response::ReluMean => sum_of(out, |o| o.larger(T::ZERO)) / width,
             Response::SigmoidMean => sum_of(out, T::sigmoid) / width,
             Response::SiluMean => sum_of(out, |o| o * o.sigmoid()) / width,
-        })
+        }
     }
 
     /// Adds d_response da/do to `d_out`. A norm of 0 has gradient 0.

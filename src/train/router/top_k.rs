@@ -10,22 +10,49 @@ use crate::train::ops::real::Real;
 #[inline]
 pub fn select<T: Real>(scores: &[T], best: &mut [u32]) {
     debug_assert!(best.len() <= scores.len());
-    let beats = |a: T, b: T| a > b || (b.wide().is_nan() && !a.wide().is_nan());
-    let k = best.len();
-    let mut filled = 0;
-    for (expert, &score) in scores.iter().enumerate() {
-        // The place after all that are at least as good.
-        let mut place = filled;
-        while place > 0 && beats(score, scores[best[place - 1] as usize]) {
-            place -= 1;
-        }
-        if place < k {
-            let end = filled.min(k - 1);
-            best.copy_within(place..end, place + 1);
-            best[place] = expert as u32;
-            filled = (filled + 1).min(k);
-        }
+    for expert in 0..scores.len() {
+        insert(scores, expert, best);
     }
+}
+
+/// Where experts move when one enters the best: from its place, those up to the end move on
+/// by one and the last is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    place: usize,
+    end: usize,
+}
+
+impl Entry {
+    /// Does the same to what belongs to the best; what belonged to the last, or was free,
+    /// comes to the new one's place, which is returned.
+    #[inline]
+    pub fn rotate<V>(self, values: &mut [V]) -> &mut V {
+        values[self.place..=self.end].rotate_right(1);
+        &mut values[self.place]
+    }
+}
+
+/// One step of [`select`]: all experts before this one are taken account of.
+///
+/// # Shapes
+/// As there; scores of later experts mean nothing.
+#[inline]
+pub fn insert<T: Real>(scores: &[T], expert: usize, best: &mut [u32]) -> Option<Entry> {
+    let beats = |a: T, b: T| a > b || (b.wide().is_nan() && !a.wide().is_nan());
+    let filled = expert.min(best.len());
+    // The place after all that are at least as good.
+    let mut place = filled;
+    while place > 0 && beats(scores[expert], scores[best[place - 1] as usize]) {
+        place -= 1;
+    }
+    if place == best.len() {
+        return None;
+    }
+    let end = filled.min(best.len() - 1);
+    best.copy_within(place..end, place + 1);
+    best[place] = expert as u32;
+    Some(Entry { place, end })
 }
 
 #[cfg(test)]
@@ -48,6 +75,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_belongs_to_the_best_moves_with_them(
+            scores in proptest::collection::vec(-3..3_i32, 1..20), k in 0..20_usize,
+        ) {
+            let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
+            let k = k.min(scores.len());
+            let (mut best, mut places) = (vec![0; k], (0..k).collect::<Vec<_>>());
+            let mut owners = vec![None; k];
+            for expert in 0..scores.len() {
+                if let Some(entry) = insert(&scores, expert, &mut best) {
+                    owners[*entry.rotate(&mut places)] = Some(expert as u32);
+                }
+            }
+            let owners: Vec<_> = places.into_iter().filter_map(|place| owners[place]).collect();
+            prop_assert_eq!(&owners, &best);
+            prop_assert_eq!(best, selected(&scores, k));
+        }
+
         #[test]
         fn selection_is_the_head_of_a_stable_sort(
             scores in proptest::collection::vec(-3..3_i32, 1..20), k in 1..20_usize,
