@@ -460,17 +460,9 @@ impl Ours {
                 };
                 let all = layer.parameters().into_iter().chain(attention.parameters());
                 for p in all {
-                    let (mean, square) = (&mut p.mean, &mut p.square);
-                    d.update(
-                        &rule,
-                        self.steps,
-                        1.0,
-                        &mut p.value,
-                        &p.gradient,
-                        mean,
-                        square,
-                    )?;
-                    d.clear(&mut p.gradient)?;
+                    let (gradient, mean, square) = (&mut p.gradient, &mut p.mean, &mut p.square);
+                    let value = &mut p.value;
+                    d.update(&rule, self.steps, 1.0, value, gradient, mean, square)?;
                 }
             }
         }

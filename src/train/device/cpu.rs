@@ -959,7 +959,7 @@ impl<T: Real> Device for Cpu<T> {
         step: u64,
         scale: f64,
         parameters: &mut TensorOf<Self>,
-        gradient: &TensorOf<Self>,
+        gradient: &mut TensorOf<Self>,
         mean: &mut TensorOf<Self>,
         square: &mut TensorOf<Self>,
     ) -> Result<()> {
@@ -970,7 +970,7 @@ impl<T: Real> Device for Cpu<T> {
             step,
             scale,
             &mut parameters.values,
-            &gradient.values,
+            &mut gradient.values,
             &mut mean.values,
             &mut square.values,
         );

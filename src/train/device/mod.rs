@@ -517,7 +517,7 @@ pub trait Device {
 
     /// Adds the sum of squares to a meter ([`crate::train::ops::adamw::square_norm`]).
     fn square_norm(&self, gradient: &TensorOf<Self>, meter: Meter<Self::Meters>) -> Result<()>;
-    /// [`AdamW::update`].
+    /// [`AdamW::update`]: the gradient is used up.
     #[allow(clippy::too_many_arguments)]
     fn update(
         &self,
@@ -525,7 +525,7 @@ pub trait Device {
         step: u64,
         scale: f64,
         parameters: &mut TensorOf<Self>,
-        gradient: &TensorOf<Self>,
+        gradient: &mut TensorOf<Self>,
         mean: &mut TensorOf<Self>,
         square: &mut TensorOf<Self>,
     ) -> Result<()>;

@@ -603,7 +603,7 @@ impl<D: Device> Device for Profiled<D> {
             step: u64,
             scale: f64,
             parameters: &mut TensorOf<Self>,
-            gradient: &TensorOf<Self>,
+            gradient: &mut TensorOf<Self>,
             mean: &mut TensorOf<Self>,
             square: &mut TensorOf<Self>,
         ) -> ();

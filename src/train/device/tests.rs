@@ -328,10 +328,18 @@ fn a_hundred_steps_of_adamw_learn_the_sequences_the_same_on_any_number_of_thread
             for i in 0..p.len() {
                 let columns = SHAPES[i].1;
                 let mut tensor = device.upload(&p[i], columns).unwrap();
-                let gradient = device.upload(&gradients[i], columns).unwrap();
+                let mut gradient = device.upload(&gradients[i], columns).unwrap();
                 let state = (&mut means[i], &mut squares[i]);
                 device
-                    .update(&rule, step, 1.0, &mut tensor, &gradient, state.0, state.1)
+                    .update(
+                        &rule,
+                        step,
+                        1.0,
+                        &mut tensor,
+                        &mut gradient,
+                        state.0,
+                        state.1,
+                    )
                     .unwrap();
                 p[i] = device.download(&tensor).unwrap();
             }

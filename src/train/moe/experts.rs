@@ -440,7 +440,7 @@ pub fn forward<T: Real>(
 #[derive(Debug, Default)]
 pub struct Workspace<T> {
     /// dL/dE(x), weights included. Shape: slots, width.
-    pub(super) d_out: Vec<T>,
+    d_out: Vec<T>,
     /// dL/dx of every slot. Shape: slots, width.
     pub(super) dx: Vec<T>,
     /// h, where it is not kept. Shape: slots, hidden.
@@ -455,11 +455,12 @@ pub struct Workspace<T> {
     pub(super) memory: Pool<Memory<T>>,
 }
 
-/// From `workspace.d_out` computes `workspace.dx` and adds to the gradients of the
-/// weights.
+/// Computes `workspace.dx` and adds to the gradients of the weights. `fill(slot, d_out)`
+/// writes dL/dE(x) of a slot, weights included.
 ///
 /// # Shapes
 /// x: tokens, width. Gradients as the weights.
+#[allow(clippy::too_many_arguments)]
 pub fn backward<T: Real>(
     shape: Shape,
     weights: &Weights<&[T]>,
@@ -467,15 +468,18 @@ pub fn backward<T: Real>(
     dispatch: &Dispatch,
     saved: &Saved<T>,
     workspace: &mut Workspace<T>,
+    fill: impl Fn(usize, &mut [T]) + Sync,
     gradients: Weights<&mut [T]>,
 ) {
     let (width, hidden) = (shape.width, shape.hidden);
     let slots = dispatch.tokens().len();
+    workspace.d_out.resize(slots * width, T::ZERO);
     workspace.dx.resize(slots * width, T::ZERO);
     workspace.hidden.resize(slots * shape.activated(), T::ZERO);
     workspace.d_up.resize(slots * hidden, T::ZERO);
     workspace.d_gate.resize(slots * shape.gate(), T::ZERO);
-    let (mut dx, mut h) = (&mut workspace.dx[..], &mut workspace.hidden[..]);
+    let (mut d_out, mut dx) = (&mut workspace.d_out[..], &mut workspace.dx[..]);
+    let mut h = &mut workspace.hidden[..];
     let (mut d_up, mut d_gate) = (&mut workspace.d_up[..], &mut workspace.d_gate[..]);
     let matrices = &mut workspace.matrices;
     matrices.pack(shape, weights, Direction::Backward, |expert| {
@@ -486,24 +490,19 @@ pub fn backward<T: Real>(
         .into_iter()
         .map(|(expert, slots)| {
             let rows = slots.len();
+            let d_out = take(&mut d_out, rows * width);
             let dx = take(&mut dx, rows * width);
             let h = take(&mut h, rows * shape.activated());
             let d_up = take(&mut d_up, rows * hidden);
             let d_gate = take(&mut d_gate, rows * shape.gate());
-            (expert, slots, [dx, h, d_up, d_gate])
+            (expert, slots, [d_out, dx, h, d_up, d_gate])
         })
         .collect();
-    let d_out = &workspace.d_out[..];
-    assert_eq!(
-        d_out.len(),
-        slots * width,
-        "gradient of the experts' outputs"
-    );
-    tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(expert, slots, [dx, h, d_up, d_gate])| {
-            let d_out = &d_out[slots.start * width..slots.end * width];
+    tasks.into_par_iter().with_max_len(1).for_each(
+        |(expert, slots, [d_out, dx, h, d_up, d_gate])| {
+            for (slot, d_out) in slots.clone().zip(d_out.chunks_exact_mut(width)) {
+                fill(slot, d_out);
+            }
             let back = |matrices: &[Packed<T>], d: View<T>, result: ViewMut<T>, into| {
                 matrices[expert].product(d, result, into, Finish::Kept);
             };
@@ -540,7 +539,8 @@ pub fn backward<T: Real>(
                 let (d, result) = (view(d_gate, hidden), view_mut(dx, width));
                 back(&matrices.gate, d, result, Into::Added);
             }
-        });
+        },
+    );
     add_weight_gradients(shape, x, dispatch, saved, workspace, gradients);
 }
 

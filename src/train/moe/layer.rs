@@ -132,23 +132,27 @@ pub fn backward<T: Real>(
     gradients: Weights<&mut [T]>,
 ) {
     let width = shape.width;
-    workspace
-        .d_out
-        .resize(dispatch.tokens().len() * width, T::ZERO);
-    rows::for_each(&mut workspace.d_out, width, |slot, d_out| {
+    let d_out = |slot: usize, d_out: &mut [T]| {
         let token = dispatch.tokens()[slot] as usize;
         let weight = assignment.weights()[dispatch.pairs()[slot] as usize];
         let dy = &upstream.dy[token * width..][..width];
-        vectorised!(|| {
-            for (d_out, &dy) in d_out.iter_mut().zip(dy) {
-                *d_out = weight * dy;
+        let other = upstream.d_outputs.map(|d| &d[slot * width..][..width]);
+        vectorised!(|| match other {
+            Some(other) => {
+                for ((d_out, &dy), &other) in d_out.iter_mut().zip(dy).zip(other) {
+                    *d_out = weight * dy + other;
+                }
+            }
+            None => {
+                for (d_out, &dy) in d_out.iter_mut().zip(dy) {
+                    *d_out = weight * dy;
+                }
             }
         });
-    });
-    if let Some(d_outputs) = upstream.d_outputs {
-        rows::add(&mut workspace.d_out, d_outputs);
-    }
-    experts::backward(shape, weights, x, dispatch, saved, workspace, gradients);
+    };
+    experts::backward(
+        shape, weights, x, dispatch, saved, workspace, d_out, gradients,
+    );
     rows::for_each(dx, width, |token, dx| {
         dx.fill(T::ZERO);
         for pair in assignment.pairs_of(token) {

@@ -43,15 +43,14 @@ pub fn backward<T: Real>(
         let losers = losers(winners, first..first + x.len() / width);
         let dispatch = Dispatch::new(&losers, None);
         experts::forward(shape, weights, x, &dispatch, &mut saved);
-        workspace.d_out.clear();
-        workspace.d_out.resize(saved.outputs().len(), T::ZERO);
-        rows::for_each(&mut workspace.d_out, width, |slot, d_out| {
+        let d_out = |slot: usize, d_out: &mut [T]| {
             let token = first + dispatch.tokens()[slot] as usize;
             let expert = losers.experts()[dispatch.pairs()[slot] as usize] as usize;
             let d_response = d_affinities[token * shape.experts + expert];
             let out = &saved.outputs()[slot * width..][..width];
+            d_out.fill(T::ZERO);
             response.backward(out, d_response, d_out);
-        });
+        };
         experts::backward(
             shape,
             weights,
@@ -59,6 +58,7 @@ pub fn backward<T: Real>(
             &dispatch,
             &saved,
             &mut workspace,
+            d_out,
             gradients.each_mut().map(|g| &mut **g),
         );
         rows::for_each(dx, width, |token, dx| {

@@ -24,7 +24,8 @@ const CHUNK: usize = 8192;
 
 impl AdamW {
     /// Step `step` (from 1): updates parameters, mean and mean square. Every
-    /// gradient is multiplied by `scale` first, see [`clip_scale`].
+    /// gradient is multiplied by `scale` first, see [`clip_scale`], and is zero afterwards:
+    /// the next step adds to it.
     ///
     /// # Shapes
     /// Four slices of one length.
@@ -33,7 +34,7 @@ impl AdamW {
         step: u64,
         scale: f64,
         parameters: &mut [T],
-        gradient: &[T],
+        gradient: &mut [T],
         mean: &mut [T],
         square: &mut [T],
     ) {
@@ -51,12 +52,13 @@ impl AdamW {
         let (b2, rest2) = (T::of(b2), T::of(1.0 - b2));
         parameters
             .par_chunks_mut(CHUNK)
-            .zip(gradient.par_chunks(CHUNK))
+            .zip(gradient.par_chunks_mut(CHUNK))
             .zip(mean.par_chunks_mut(CHUNK).zip(square.par_chunks_mut(CHUNK)))
             .for_each(|((w, g), (m, v))| {
                 vectorised!(|| {
-                    for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                        let g = g * scale;
+                    for (((w, used), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                        let g = *used * scale;
+                        *used = T::ZERO;
                         *m = b1 * *m + rest1 * g;
                         *v = b2 * *v + rest2 * (g * g);
                         *w = *w * keep - corrected * *m / (v.sqrt() * root + epsilon);
@@ -110,7 +112,9 @@ mod tests {
         let (mut w, mut m, mut v) = ([2.0], [0.0], [0.0]);
         let (mut w_slow, mut m_slow, mut v_slow) = (2.0_f64, 0.0, 0.0);
         for (t, g) in [(1, 0.5), (2, -1.5)] {
-            RULE.update(t, 1.0, &mut w, &[g], &mut m, &mut v);
+            let mut gradient = [g];
+            RULE.update(t, 1.0, &mut w, &mut gradient, &mut m, &mut v);
+            assert_eq!(gradient, [0.0]);
             m_slow = 0.9 * m_slow + 0.1 * g;
             v_slow = 0.99 * v_slow + 0.01 * g * g;
             let m_hat = m_slow / (1.0 - 0.9_f64.powi(t as i32));
@@ -124,7 +128,7 @@ mod tests {
     fn the_first_step_has_the_size_of_the_rate_whatever_the_gradient() {
         for g in [1e-3, 1.0, 1e3] {
             let mut w = [0.0_f64];
-            RULE.update(1, 1.0, &mut w, &[g], &mut [0.0], &mut [0.0]);
+            RULE.update(1, 1.0, &mut w, &mut [g], &mut [0.0], &mut [0.0]);
             assert!((w[0] + 0.1).abs() < 1e-5);
         }
     }

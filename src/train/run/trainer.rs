@@ -261,7 +261,6 @@ impl<D: Device> Trainer<D> {
                     mean,
                     square,
                 )?;
-                self.device.clear(gradient)?;
             }
         }
         self.transformer.move_biases(&self.device, &self.loads)
