@@ -12,6 +12,8 @@ use crate::train::config::competition::Learners;
 use crate::train::config::router::Kind;
 use crate::train::config::{FeedForward, Run, Scores};
 use crate::train::model::{Architecture, Role, Spec};
+use crate::train::moe::experts::Hidden;
+use crate::train::ops::activation::Activation;
 use serde::Serialize;
 
 /// The costs of a model.
@@ -159,10 +161,15 @@ fn activations(run: &Run, architecture: &Architecture) -> usize {
         most_slots = most_slots.max(slots);
         most_hidden = most_hidden.max(slots * hidden);
     }
-    // Backward: three rows per slot, h and its gradients, and eight or so rows per token;
-    // logits.
-    per_token += 3 * most_slots * width + 10 * width + architecture.vocabulary;
-    per_token += most_hidden * if gated { 3 } else { 2 };
+    // Backward: two rows per slot, h and its gradients, and eight or so rows per token;
+    // logits. A rectified h is there already.
+    per_token += 2 * most_slots * width + 10 * width + architecture.vocabulary;
+    per_token += most_hidden
+        * match model.activation.hidden() {
+            Hidden::Gated => 3,
+            Hidden::Plain(Activation::Relu) => 1,
+            Hidden::Plain(_) => 2,
+        };
     4 * tokens * per_token
 }
 

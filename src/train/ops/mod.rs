@@ -19,3 +19,4 @@ pub mod real;
 pub mod rotary;
 pub mod rows;
 pub mod softmax;
+mod view;
