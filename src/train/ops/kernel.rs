@@ -4,8 +4,8 @@
 //! other: it stays in the first cache while tiles of up to [`TILE`] rows of the result
 //! pass over it. A tile is held in registers, 28 of the 32; per step of the depth it reads
 //! two registers of the strip and one number per row of the left matrix, which is read
-//! where it lies, in rows or in columns. Every element of the result is a sum in the order
-//! of the depth.
+//! where it lies, in rows, in columns or in chosen columns. Every element of the result is a
+//! sum in the order of the depth; a bias or the old result is added last.
 
 use std::any::TypeId;
 
@@ -194,9 +194,11 @@ mod x86 {
     ///
     /// # Safety
     /// The processor has AVX-512F; all elements of `rows` exist, `columns` of each row of
-    /// the result; nobody else uses these; the strip has `rows.depth` rows.
+    /// the result; nobody else uses these; the strip has `rows.depth` rows, the order as
+    /// many numbers, the bias `columns`.
     #[target_feature(enable = "avx512f")]
     pub(in super::super) unsafe fn multiply(rows: Rows, strip: *const f32, columns: usize) {
+        debug_assert!(rows.order.is_none() || rows.strides[0] == 1);
         // Tiles of nearly equal height: no last one of few rows, which would wait for its
         // own sums.
         let tiles = rows.count.div_ceil(TILE);
@@ -253,9 +255,13 @@ mod x86 {
                     // SAFETY: as the caller promises.
                     $($height => unsafe {
                         match rows.order {
-                            None => tile::<$height>(rows, strip, columns, rows.strides[0], one_by_one(rows)),
+                            None => {
+                                let step = one_by_one(rows);
+                                tile::<$height>(rows, strip, columns, rows.strides[0], step)
+                            }
                             Some(order) => {
-                                tile::<$height>(rows, strip, columns, 1, in_order(rows, order))
+                                let step = in_order(rows, order);
+                                tile::<$height>(rows, strip, columns, 1, step)
                             }
                         }
                     },)*
@@ -266,8 +272,11 @@ mod x86 {
         of_height!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
     }
 
-    /// `stride`: between rows of the left matrix; a constant is faster. `step()`: where the next step of the depth lies in the left matrix, and one to ask
-    /// for ahead.
+    /// `stride`: between rows of the left matrix; a constant is faster. `step()`: where the
+    /// next step of the depth lies in it, and one to ask for ahead.
+    ///
+    /// Sums stay in registers only as long as nothing takes their address and every loop over
+    /// them is unrolled: one loop computes them, one uses them up.
     #[target_feature(enable = "avx512f")]
     unsafe fn tile<const HEIGHT: usize>(
         rows: Rows,

@@ -56,7 +56,7 @@ impl<'a, T> Into<'a, T> {
 /// C = A B or C += A B.
 #[derive(Debug)]
 pub struct Product<'a, T> {
-    /// A. Shape: m, k.
+    /// A. Shape: m, k. Its columns may have an order.
     pub left: View<'a, T>,
     /// B. Shape: k, n.
     pub right: View<'a, T>,
@@ -134,14 +134,13 @@ impl<T: Real> Tiles<'_, T> {
                 if kernel::serves::<T>() && worth {
                     return self.by_strips(from, [rows, columns]);
                 }
-                if self.into != Into::Added {
-                    for i in 0..rows {
-                        let row = result.add(i * self.result_strides[0]);
-                        let row = std::slice::from_raw_parts_mut(row, columns);
-                        match self.into {
-                            Into::Biased(bias) => row.copy_from_slice(&bias[from[1]..][..columns]),
-                            _ => row.fill(T::ZERO),
-                        }
+                for i in 0..rows {
+                    let row = result.add(i * self.result_strides[0]);
+                    let row = std::slice::from_raw_parts_mut(row, columns);
+                    match self.into {
+                        Into::Biased(bias) => row.copy_from_slice(&bias[from[1]..][..columns]),
+                        Into::Written if self.depth == 0 => row.fill(T::ZERO),
+                        _ => break,
                     }
                 }
                 if self.depth == 0 {
@@ -163,7 +162,7 @@ impl<T: Real> Tiles<'_, T> {
                     result,
                     self.result_strides[1] as isize,
                     self.result_strides[0] as isize,
-                    true,
+                    self.into != Into::Written,
                     left,
                     step as isize,
                     row as isize,
