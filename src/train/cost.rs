@@ -12,8 +12,7 @@ use crate::train::config::competition::Learners;
 use crate::train::config::router::Kind;
 use crate::train::config::{FeedForward, Run, Scores};
 use crate::train::model::{Architecture, Role, Spec};
-use crate::train::moe::experts::Hidden;
-use crate::train::ops::activation::Activation;
+use crate::train::moe::experts::Shape;
 use serde::Serialize;
 
 /// The costs of a model.
@@ -142,8 +141,13 @@ fn frozen(specs: &[Spec]) -> usize {
 fn activations(run: &Run, architecture: &Architecture) -> usize {
     let (model, experts) = (&architecture.model, &architecture.experts);
     let (width, tokens) = (model.width, run.batch.tokens());
-    let gated = model.activation.matrices() == 3;
-    let per_slot = |hidden: usize| hidden * if gated { 2 } else { 1 } + width;
+    let shape = |hidden| Shape {
+        experts: 1,
+        width,
+        hidden,
+        kind: model.activation.hidden(),
+    };
+    let per_slot = |hidden: usize| hidden + shape(hidden).gate() + width;
     let mut per_token = 0;
     let (mut most_slots, mut most_hidden) = (0, 0);
     for layer in 0..model.layers {
@@ -159,17 +163,13 @@ fn activations(run: &Run, architecture: &Architecture) -> usize {
         };
         per_token += values;
         most_slots = most_slots.max(slots);
-        most_hidden = most_hidden.max(slots * hidden);
+        let shape = shape(hidden);
+        most_hidden = most_hidden.max(slots * (hidden + shape.gate() + shape.activated()));
     }
-    // Backward: two rows per slot, h and its gradients, and eight or so rows per token;
-    // logits. A rectified h is there already.
+    // Backward: two rows per slot, the hidden layer's gradients and h where it is not kept,
+    // and eight or so rows per token; logits.
     per_token += 2 * most_slots * width + 10 * width + architecture.vocabulary;
-    per_token += most_hidden
-        * match model.activation.hidden() {
-            Hidden::Gated => 3,
-            Hidden::Plain(Activation::Relu) => 1,
-            Hidden::Plain(_) => 2,
-        };
+    per_token += most_hidden;
     4 * tokens * per_token
 }
 

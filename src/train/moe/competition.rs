@@ -15,7 +15,7 @@ use crate::train::ops::real::Real;
 use crate::train::router::combine::Selection;
 use crate::train::router::competition::Competition;
 use crate::train::router::response::Response;
-use crate::train::router::top_k;
+use crate::train::router::top_k::{self, Entry};
 use rayon::prelude::*;
 
 /// Tokens of a block: what an expert computes for them stays in the second cache.
@@ -92,6 +92,7 @@ pub fn compete<T: Real>(
     saved.places.clear();
     saved.places.extend(0..(tokens * k) as u32);
     let mut kept = Kept {
+        k,
         places: &mut saved.places,
         up: &mut saved.up,
         gate: &mut saved.gate,
@@ -104,14 +105,14 @@ pub fn compete<T: Real>(
         .map(|(block, (x, affinities))| {
             let (first, rows) = (block * TOKENS, x.len() / width);
             let scores = scores.map(|scores| &scores[first * experts..(first + rows) * experts]);
-            (first * k, x, affinities, scores, kept.take(rows * k, shape))
+            (x, affinities, scores, kept.take(rows, shape))
         })
         .collect();
     let memory = &workspace.memory;
     let blocks: Vec<Result<Assignment<T>>> = tasks
         .into_par_iter()
         .with_max_len(1)
-        .map(|(first, x, affinities, scores, mut kept)| {
+        .map(|(x, affinities, scores, mut kept)| {
             memory.lend(|memory| {
                 memory.resize(shape);
                 let mut rank = vec![T::ZERO; affinities.len()];
@@ -124,10 +125,9 @@ pub fn compete<T: Real>(
                             Some(scores) => T::of(0.5) * (affinities[at] + scores[at]),
                             None => affinities[at],
                         };
-                        let pairs = token * k..(token + 1) * k;
-                        if let Some(entry) = top_k::insert(rank, expert, &mut best[pairs.clone()]) {
-                            let place = *entry.rotate(&mut kept.places[pairs]);
-                            kept.keep(place as usize - first, memory, token, shape);
+                        let best = &mut best[token * k..(token + 1) * k];
+                        if let Some(entry) = top_k::insert(rank, expert, best) {
+                            kept.keep(entry, token, memory, shape);
                         }
                     }
                 }
@@ -172,7 +172,9 @@ impl<T: Real> Memory<T> {
 
 /// What is kept of the best of a block's tokens.
 struct Kept<'a, T> {
-    /// The row of every pair.
+    /// Rows of a token.
+    k: usize,
+    /// The row of every pair, counted from the batch's first.
     places: &'a mut [u32],
     up: &'a mut [T],
     gate: &'a mut [T],
@@ -180,9 +182,11 @@ struct Kept<'a, T> {
 }
 
 impl<'a, T: Copy> Kept<'a, T> {
-    /// Takes the rows of the next pairs off.
-    fn take(&mut self, pairs: usize, shape: Shape) -> Kept<'a, T> {
+    /// Takes the rows of the next tokens off.
+    fn take(&mut self, tokens: usize, shape: Shape) -> Kept<'a, T> {
+        let pairs = tokens * self.k;
         Kept {
+            k: self.k,
             places: take(&mut self.places, pairs),
             up: take(&mut self.up, pairs * shape.hidden),
             gate: take(&mut self.gate, pairs * shape.gate()),
@@ -190,8 +194,12 @@ impl<'a, T: Copy> Kept<'a, T> {
         }
     }
 
-    /// Keeps in a row what an expert has computed for a token.
-    fn keep(&mut self, row: usize, memory: &Memory<T>, token: usize, shape: Shape) {
+    /// Keeps what an expert that enters a token's best has computed for it, in place of what
+    /// the one that falls out had.
+    fn keep(&mut self, entry: Entry, token: usize, memory: &Memory<T>, shape: Shape) {
+        let pairs = token * self.k..(token + 1) * self.k;
+        // A token's rows stay its own, in any order.
+        let row = pairs.start + *entry.rotate(&mut self.places[pairs]) as usize % self.k;
         copy_row(&memory.up, token, self.up, row, shape.hidden);
         copy_row(&memory.gate, token, self.gate, row, shape.gate());
         copy_row(&memory.out, token, self.out, row, shape.width);

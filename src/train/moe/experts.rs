@@ -137,7 +137,7 @@ impl Shape {
     }
 
     /// Width of the gate: of gated experts only.
-    pub(super) fn gate(&self) -> usize {
+    pub fn gate(&self) -> usize {
         match self.kind {
             Hidden::Gated => self.hidden,
             Hidden::Plain(_) => 0,
@@ -154,7 +154,7 @@ impl Shape {
     }
 
     /// Width of h, where it is computed beside x U + a.
-    pub(super) fn activated(&self) -> usize {
+    pub fn activated(&self) -> usize {
         match self.finish() {
             Finish::Rectified => 0,
             Finish::Kept => self.hidden,
@@ -225,9 +225,9 @@ pub struct Workspace<T> {
     d_up: Vec<T>,
     /// dL/d(x G), empty unless gated. Shape: slots, hidden.
     d_gate: Vec<T>,
-    /// For the passes of a competition.
+    /// For passes in which many blocks go through every expert.
     pub(super) matrices: Matrices<T>,
-    /// Of its blocks.
+    /// Of a competition's blocks.
     pub(super) memory: Pool<Memory<T>>,
 }
 

@@ -1,13 +1,14 @@
 //! Matrix products, one or many at a time.
 //!
-//! C = A B or C += A B on strided views. A product is cut into tiles of C whose
+//! C = A B, C += A B or C = A B + b on strided views. A product is cut into tiles of C whose
 //! size depends on nothing but the shapes; every tile is one product on one thread
 //! (of `kernel` where it serves, of the `gemm` crate elsewhere),
 //! so neither the number of threads nor the other products of a group change a bit.
 
+use crate::train::ops::activation::rectified;
 use crate::train::ops::kernel::{self, Finish, STRIP, Start};
 use crate::train::ops::meter;
-use crate::train::ops::real::Real;
+use crate::train::ops::real::{Real, vectorised};
 pub use crate::train::ops::view::{View, ViewMut};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -43,6 +44,13 @@ impl<'a, T> Into<'a, T> {
         bias.map_or(Into::Written, Into::Biased)
     }
 
+    /// A bias has a number per column.
+    pub(super) fn assert_columns(self, columns: usize) {
+        if let Into::Biased(bias) = self {
+            assert_eq!(bias.len(), columns, "bias of a product");
+        }
+    }
+
     /// What sums of the kernel begin with that belong to the columns from `first` on.
     pub(super) fn start(self, first: usize) -> Start {
         match self {
@@ -62,7 +70,7 @@ pub struct Product<'a, T> {
     pub right: View<'a, T>,
     /// C. Shape: m, n.
     pub result: ViewMut<'a, T>,
-    /// Written or added.
+    /// Written, added, or with a bias.
     pub into: Into<'a, T>,
 }
 
@@ -74,15 +82,35 @@ impl<'a, T: Real> Product<'a, T> {
         tile.run([0, 0], shape);
     }
 
+    /// The same, and what becomes of the result.
+    pub fn run_to(self, finish: Finish) {
+        let Product {
+            left,
+            right,
+            mut result,
+            into,
+        } = self;
+        let product = Product {
+            left,
+            right,
+            result: result.reborrow(),
+            into,
+        };
+        product.run();
+        if finish == Finish::Rectified {
+            for row in result.rows_mut() {
+                vectorised!(|| row.iter_mut().for_each(|c| *c = rectified(*c)));
+            }
+        }
+    }
+
     fn tiles(self) -> Tiles<'a, T> {
         let [rows, columns] = self.result.shape();
         let [height, depth] = self.left.shape();
         assert_eq!(height, rows, "rows of a product");
         assert_eq!(self.right.shape(), [depth, columns], "columns of a product");
         self.right.assert_unordered();
-        if let Into::Biased(bias) = self.into {
-            assert_eq!(bias.len(), columns, "bias of a product");
-        }
+        self.into.assert_columns(columns);
         Tiles {
             left: self.left.columns_from(0),
             left_strides: self.left.strides(),

@@ -13,7 +13,7 @@ use crate::train::ops::real::{Real, prefetch, vectorised};
 use rayon::prelude::*;
 
 /// Rows of one task: what it computes stays in the second cache.
-const BACK: usize = 64;
+const BLOCK: usize = 64;
 
 /// Computes `workspace.dx` and adds to the gradients of the weights. `fill(slot, d_out)`
 /// writes dL/dE(x) of a slot, weights included.
@@ -46,7 +46,7 @@ pub fn backward<T: Real>(
         !dispatch.segment(expert).is_empty()
     });
     let matrices = &*matrices;
-    let tasks: Vec<_> = blocks(dispatch, BACK)
+    let tasks: Vec<_> = blocks(dispatch, BLOCK)
         .into_iter()
         .map(|(expert, slots)| {
             let rows = slots.len();

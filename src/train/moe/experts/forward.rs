@@ -5,7 +5,7 @@
 
 use super::{Hidden, Saved, Shape, Weights, blocks, view, view_mut};
 use crate::train::moe::Dispatch;
-use crate::train::ops::activation::{gated_forward, rectified};
+use crate::train::ops::activation::gated_forward;
 use crate::train::ops::matmul::{Into, Product, View};
 use crate::train::ops::packed::{Finish, Packed};
 use crate::train::ops::real::{Real, vectorised};
@@ -104,10 +104,7 @@ impl<T: Real> Expert<'_, T> {
             result,
             into,
         };
-        product.run();
-        if finish == Finish::Rectified {
-            vectorised!(|| y.iter_mut().for_each(|y| *y = rectified(*y)));
-        }
+        product.run_to(finish);
     }
 }
 
